@@ -1,0 +1,1 @@
+"""Where ECGs, questions and outcomes come from."""

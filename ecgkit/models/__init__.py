@@ -1,0 +1,1 @@
+"""Torch modules: no data access, no training, no metrics."""

@@ -1,0 +1,1 @@
+"""One study each: batch -> loss, train, evaluate."""

@@ -1,0 +1,41 @@
+"""Fixtures every test file may use. Data in the shared folder is read in place; where it is absent, tests say so and skip."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("ECGKIT_BATCH", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+
+from ecgkit import runtime  # noqa: E402
+from ecgkit.config import KitConfig  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """An empty cache for the whole session, so that tests never read what an earlier run left."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["ECGKIT_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = runtime.shared_dir()
+    if folder is None:
+        pytest.skip("the shared folder of fixtures and real data is absent (set ECGKIT_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> KitConfig:
+    return KitConfig.from_params({"preset": "tiny"})
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(tiny_config):
+    from ecgkit.data.cohort import open_cohort
+
+    return open_cohort(tiny_config)
