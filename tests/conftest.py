@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("ECGKIT_BATCH", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("ECGKIT_TENSORBOARD", "0")
 
 import pytest  # noqa: E402
 
