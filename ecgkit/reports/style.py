@@ -1,0 +1,97 @@
+"""One look for every figure: palette, fonts, paper colours, and no doubled figures in notebooks.
+
+Usage:
+    from ecgkit.reports import style
+    style.use_style()                      # once, in a notebook's set-up cell
+    fig, axes = style.new_figure(1, 2)     # pyplot does not know it: shown once, never leaks
+"""
+
+from __future__ import annotations
+
+import sys
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): eight colours that stay apart for the common kinds of colour blindness.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6a600")
+PAPER_GRID, PAPER_GRID_FINE, PAPER_BACK, TRACE = "#f4aaaa", "#fadcdc", "#fffafa", "#000000"
+ATTENTION = "cividis"
+MUTED, INK = "#6b6b6b", "#1a1a1a"
+
+RC = {
+    "axes.prop_cycle": "cycler('color', ['" + "', '".join(COLOURS) + "'])",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED,
+    "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold",
+    "axes.labelsize": 10, "axes.grid": False, "axes.axisbelow": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
+    "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
+    "font.family": "sans-serif", "font.size": 10, "figure.facecolor": "white",
+    "savefig.facecolor": "white", "figure.dpi": 100, "figure.max_open_warning": 0,
+    "lines.linewidth": 1.6, "image.cmap": ATTENTION,
+}
+
+
+def use_style() -> None:
+    """Applies the style sheet, and lets a notebook show a figure only where a cell ends with it.
+
+    The inline backend would draw every open pyplot figure again at the end of the cell; that hook
+    is taken out, and one that closes them is put in its place. Plain Python gets the sheet only.
+    """
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(RC)
+    shell = _notebook_shell()
+    if shell is None or "inline" not in plt.get_backend():
+        return
+    from matplotlib_inline.backend_inline import flush_figures
+
+    for hook in (flush_figures, _close_figures):
+        try:
+            shell.events.unregister("post_execute", hook)
+        except ValueError:
+            pass  # it was not registered: the first call, or another front end
+    shell.events.register("post_execute", _close_figures)
+
+
+def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, **kwargs):
+    """Returns (Figure, axes) like `plt.subplots`, with size in inches, but unknown to pyplot.
+
+    The style sheet holds inside this call only, so library figures look alike even where
+    `use_style` was not called.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=size or (4.6 * columns, 3.4 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, **kwargs)
+    return figure, axes
+
+
+def bare_figure(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
+    """A figure of exactly this size; its one frameless axes has millimetres as data units."""
+    figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), dpi=100, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width_mm), ylim=(0, height_mm))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def mark_simulated(text: str, simulated: bool | None) -> str:
+    """Adds '(simulated data)' to a title or caption where it applies and is not said yet."""
+    if not simulated or "simulated" in text.lower():
+        return text
+    return f"{text} (simulated data)".strip()
+
+
+def _notebook_shell():
+    if "ipykernel" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _close_figures() -> None:
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
