@@ -26,8 +26,15 @@ from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, DataError
 
 # Seconds allowed on 2 CPU cores with PRESET=demo DATA=synthetic, imports included.
 BUDGET_S = {
-    "00_start_here": 20, "01_data_mapping": 30, "02_preprocessing": 40, "03_baselines": 120, "04_esi_pretraining": 110,
-    "05_esi_evaluation": 40, "06_few_shot_qa": 130, "07_risk_finetuning": 80, "08_replication_report": 15,
+    "00_start_here": 20,
+    "01_data_mapping": 30,
+    "02_preprocessing": 40,
+    "03_baselines": 120,
+    "04_esi_pretraining": 110,
+    "05_esi_evaluation": 40,
+    "06_few_shot_qa": 130,
+    "07_risk_finetuning": 80,
+    "08_replication_report": 15,
 }
 
 
@@ -82,8 +89,12 @@ class Run:
 
     def uses(self, cohort) -> None:
         """Notes which data every metric of this run came from (name, fingerprint, simulated or not)."""
-        self.data = {"name": cohort.name, "fingerprint": cohort.fingerprint, "simulated": cohort.simulated,
-                     "n_ecgs": len(cohort.store)}
+        self.data = {
+            "name": cohort.name,
+            "fingerprint": cohort.fingerprint,
+            "simulated": cohort.simulated,
+            "n_ecgs": len(cohort.store),
+        }
 
     def figure(self, figure, name: str, caption: str):
         """Saves `figures/<name>.png` with its caption and returns the figure, so that the cell shows it."""
@@ -91,15 +102,35 @@ class Run:
         self.captions[name] = caption
         return figure
 
-    def metric(self, name: str, value: float, *, low: float | None = None, high: float | None = None,
-               n: int | None = None, unit: str = "", note: str = "", headline: bool = False) -> float:
+    def metric(
+        self,
+        name: str,
+        value: float,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        n: int | None = None,
+        unit: str = "",
+        note: str = "",
+        headline: bool = False,
+    ) -> float:
         """Records one number with its interval (`low`, `high`), the count `n` it rests on, and a note. Returns it."""
-        row = {"value": _plain(value), "low": _plain(low), "high": _plain(high), "n": None if n is None else int(n),
-               "unit": unit, "note": note, "headline": headline}
+        row = {
+            "value": _plain(value),
+            "low": _plain(low),
+            "high": _plain(high),
+            "n": None if n is None else int(n),
+            "unit": unit,
+            "note": note,
+            "headline": headline,
+        }
         self.metrics[name] = row
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
         count = "" if n is None else f" n={n}"
-        print(f"{name} = {value:.3f}{interval}{count} {unit}".rstrip() + (f"  ({note})" if note else ""))
+        print(
+            f"{name} = {value:.3f}{interval}{count} {unit}".rstrip()
+            + (f"  ({note})" if note else "")
+        )
         return value
 
     def check(self, claim: str, holds: bool) -> None:
@@ -107,7 +138,11 @@ class Run:
         holds = bool(holds)
         binding = self.config.preset == "demo" and self.config.simulated
         self.checks.append({"claim": claim, "holds": holds, "binding": binding})
-        print(("holds: " if holds else "does not hold: ") + claim + ("" if binding else "  (not asserted here)"))
+        print(
+            ("holds: " if holds else "does not hold: ")
+            + claim
+            + ("" if binding else "  (not asserted here)")
+        )
         if binding and not holds:
             raise AssertionError(f"Check yourself: {claim}: this does not hold.")
 
@@ -126,14 +161,27 @@ class Run:
         """Writes metrics.json, then prints time used and allowed and every file this notebook left behind."""
         used = self.seconds()
         if not self.data and self.metrics:
-            raise ConfigError(f"{self.notebook}: call run.uses(cohort) before run.finish(), so each metric names its data.")
-        body = {"notebook": self.notebook, "preset": self.config.preset, "config_hash": self.config.hash(),
-                "data": self.data, "metrics": self.metrics, "checks": self.checks, "captions": self.captions,
-                "seconds": round(used, 1), "allowed_s": self.budget_s, "peak_memory_gb": runtime.peak_memory_gb(),
-                "machine": runtime.cpu_model()}
+            raise ConfigError(
+                f"{self.notebook}: call run.uses(cohort) before run.finish(), so each metric names its data."
+            )
+        body = {
+            "notebook": self.notebook,
+            "preset": self.config.preset,
+            "config_hash": self.config.hash(),
+            "data": self.data,
+            "metrics": self.metrics,
+            "checks": self.checks,
+            "captions": self.captions,
+            "seconds": round(used, 1),
+            "allowed_s": self.budget_s,
+            "peak_memory_gb": runtime.peak_memory_gb(),
+            "machine": runtime.cpu_model(),
+        }
         write_json(self.folder / "metrics.json", body)
         allowed = f" of {self.budget_s} s allowed" if self.budget_s else ""
-        print(f"Used {used:.0f} s{allowed} · peak memory {body['peak_memory_gb']:.1f} GB · {body['machine']}")
+        print(
+            f"Used {used:.0f} s{allowed} · peak memory {body['peak_memory_gb']:.1f} GB · {body['machine']}"
+        )
         print(f"Files in {_shown(self.folder)}:")
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.name != "executed.ipynb":

@@ -20,8 +20,20 @@ import numpy as np
 
 from ecgkit.types import ConfigError
 
-PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "wfdb",
-            "neurokit2", "papermill", "jupyterlab")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "matplotlib",
+    "wfdb",
+    "neurokit2",
+    "papermill",
+    "jupyterlab",
+)
 
 # --- folders ------------------------------------------------------------------------------------------------------
 
@@ -67,11 +79,17 @@ def pick_device(name: str = "auto"):
     """Returns the torch.device `name` stands for; `auto` takes cuda, then mps, then cpu. Raises ConfigError if absent."""
     import torch
 
-    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    have = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if have[kind])
     if not have.get(name, False):
-        raise ConfigError(f"DEVICE is {name!r}, but this machine offers {', '.join(k for k, v in have.items() if v)}.")
+        raise ConfigError(
+            f"DEVICE is {name!r}, but this machine offers {', '.join(k for k, v in have.items() if v)}."
+        )
     return torch.device(name)
 
 
@@ -92,10 +110,16 @@ def pick_precision(name: str, device) -> str:
 
 def is_batch() -> bool:
     """True under `ecgkit run`, papermill and pytest: no live widgets, one plain line per ten seconds instead."""
-    return bool(os.environ.get("ECGKIT_BATCH")) or not sys.stderr.isatty() and "ipykernel" not in sys.modules
+    return (
+        bool(os.environ.get("ECGKIT_BATCH"))
+        or not sys.stderr.isatty()
+        and "ipykernel" not in sys.modules
+    )
 
 
-def progress(items: Iterable, label: str, total: int | None = None, every_s: float = 10.0) -> Iterator:
+def progress(
+    items: Iterable, label: str, total: int | None = None, every_s: float = 10.0
+) -> Iterator:
     """Yields `items`, showing a tqdm bar in a live kernel and one text line per `every_s` seconds in a batch run."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -110,7 +134,9 @@ def progress(items: Iterable, label: str, total: int | None = None, every_s: flo
         now = time.monotonic()
         if now - last >= every_s:
             last = now
-            print(f"{label}: {n}{f'/{total}' if total else ''} after {now - start:.0f} s", flush=True)
+            print(
+                f"{label}: {n}{f'/{total}' if total else ''} after {now - start:.0f} s", flush=True
+            )
 
 
 class Budget:
@@ -139,7 +165,9 @@ def peak_memory_gb() -> float:
 def cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -159,8 +187,13 @@ def git_state() -> dict[str, object]:
     """Commit and whether the tree had uncommitted changes; {'commit': 'not a git checkout'} elsewhere."""
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(project_root()), *args], capture_output=True, text=True, check=True,
-                              timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(project_root()), *args],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}

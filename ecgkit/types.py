@@ -48,7 +48,9 @@ def canonical_lead(name: str) -> str:
     """
     key = name.strip().upper().removeprefix("MDC_ECG_LEAD_").removeprefix("LEAD").strip(" _-")
     if key not in _CANONICAL:
-        raise DataError(f"Lead name {name!r} is not one of {', '.join(LEADS)}; rename or drop that channel.")
+        raise DataError(
+            f"Lead name {name!r} is not one of {', '.join(LEADS)}; rename or drop that channel."
+        )
     return _CANONICAL[key]
 
 
@@ -73,7 +75,9 @@ class ECGRecord:
                 f"{len(self.leads)} leads; give it as (leads, samples)."
             )
         if len(set(self.leads)) != len(self.leads):
-            raise DataError(f"Record {self.ecg_id}: lead names repeat ({', '.join(self.leads)}); name each lead once.")
+            raise DataError(
+                f"Record {self.ecg_id}: lead names repeat ({', '.join(self.leads)}); name each lead once."
+            )
 
     @property
     def n_samples(self) -> int:
@@ -87,6 +91,8 @@ class ECGRecord:
         """Returns the record with exactly `leads`, in that order, matched by name. Raises DataError naming absent ones."""
         missing = [name for name in leads if name not in self.leads]
         if missing:
-            raise DataError(f"Record {self.ecg_id} has no lead {', '.join(missing)}; it holds {', '.join(self.leads)}.")
+            raise DataError(
+                f"Record {self.ecg_id} has no lead {', '.join(missing)}; it holds {', '.join(self.leads)}."
+            )
         rows = [self.leads.index(name) for name in leads]
         return replace(self, signal=self.signal[rows], leads=tuple(leads))

@@ -40,3 +40,17 @@ def tiny_cohort(tiny_config):
     from ecgkit.data.cohort import open_cohort
 
     return open_cohort(tiny_config)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The suite's last word on parity: how many golden fixtures were run, how many could not be."""
+    reports = terminalreporter.stats
+    golden = "tests/test_parity.py::test_golden["
+    n_run = sum(
+        r.nodeid.startswith(golden) and r.when == "call"
+        for kind in ("passed", "failed")
+        for r in reports.get(kind, [])
+    )
+    n_skipped = sum(r.nodeid.startswith(golden) for r in reports.get("skipped", []))
+    if n_run or n_skipped:
+        terminalreporter.write_line(f"parity: {n_run} run, {n_skipped} skipped")

@@ -18,5 +18,15 @@ CONFIGS: dict[str, type[KitConfig]] = {
     "08_replication_report": KitConfig,
 }
 
-__all__ = ["CONFIGS", "PRESETS", "BaselinesConfig", "EsiConfig", "EsiEvalConfig", "FewShotConfig", "KitConfig",
-           "RiskConfig", "setting", "short_hash"]
+__all__ = [
+    "CONFIGS",
+    "PRESETS",
+    "BaselinesConfig",
+    "EsiConfig",
+    "EsiEvalConfig",
+    "FewShotConfig",
+    "KitConfig",
+    "RiskConfig",
+    "setting",
+    "short_hash",
+]

@@ -25,7 +25,9 @@ PRESETS = ("tiny", "demo", "paper")
 _UNSET = object()
 
 
-def setting(doc: str, default=_UNSET, *, tiny=_UNSET, demo=_UNSET, paper=_UNSET, choices: tuple = ()):
+def setting(
+    doc: str, default=_UNSET, *, tiny=_UNSET, demo=_UNSET, paper=_UNSET, choices: tuple = ()
+):
     """A dataclass field with one-line `doc`; give either one `default` or a value per preset (absent ones take `demo`)."""
     demo = default if demo is _UNSET else demo
     if demo is _UNSET:
@@ -35,25 +37,44 @@ def setting(doc: str, default=_UNSET, *, tiny=_UNSET, demo=_UNSET, paper=_UNSET,
         "demo": demo,
         "paper": demo if paper is _UNSET else paper,
     }
-    return dataclasses.field(default=demo, metadata={"doc": doc, "presets": values, "choices": tuple(choices)})
+    return dataclasses.field(
+        default=demo, metadata={"doc": doc, "presets": values, "choices": tuple(choices)}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class KitConfig:
     """What every notebook takes: the preset, the data, where to write, and the cohort all studies share."""
 
-    preset: str = setting("tiny (seconds) | demo (minutes on 2 cores) | paper (published sizes)", "demo", choices=PRESETS)
+    preset: str = setting(
+        "tiny (seconds) | demo (minutes on 2 cores) | paper (published sizes)",
+        "demo",
+        choices=PRESETS,
+    )
     data: str = setting("'synthetic', or a folder or .zip that holds PTB-XL", "synthetic")
-    ecgqa: str = setting("folder or .zip that holds ECG-QA; '' = the simulated cohort's own questions", "")
+    ecgqa: str = setting(
+        "folder or .zip that holds ECG-QA; '' = the simulated cohort's own questions", ""
+    )
     out: str = setting("folder this run writes to; '' = runs/<preset>", "")
     seed: int = setting("seed of everything that is trained or sampled", 0)
     device: str = setting("auto | cpu | cuda | mps", "auto", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = setting("auto | fp32 | fp16 | bf16", "auto", choices=("auto", "fp32", "fp16", "bf16"))
-    fs: int = setting("sampling rate of the store in Hz (PTB-XL offers 100 and 500)", tiny=100, demo=100, paper=500)
+    precision: str = setting(
+        "auto | fp32 | fp16 | bf16", "auto", choices=("auto", "fp32", "fp16", "bf16")
+    )
+    fs: int = setting(
+        "sampling rate of the store in Hz (PTB-XL offers 100 and 500)",
+        tiny=100,
+        demo=100,
+        paper=500,
+    )
     seconds: float = setting("length of each stored ECG in seconds", 10.0)
     cohort_size: int = setting("ECGs in the simulated cohort", tiny=160, demo=2400, paper=20_000)
-    cohort_seed: int = setting("seed of the simulated cohort (apart from `seed`, so that reruns meet the same patients)", 7)
-    flavour: str = setting("ECG-QA wording: template | paraphrased", "paraphrased", choices=("template", "paraphrased"))
+    cohort_seed: int = setting(
+        "seed of the simulated cohort (apart from `seed`, so that reruns meet the same patients)", 7
+    )
+    flavour: str = setting(
+        "ECG-QA wording: template | paraphrased", "paraphrased", choices=("template", "paraphrased")
+    )
 
     # --- building -----------------------------------------------------------------------------------------------
 
@@ -73,14 +94,17 @@ class KitConfig:
                 hint = f" Did you mean {close[0].upper()}?" if close else ""
                 raise ConfigError(
                     f"{name.upper()} is not a parameter of {cls.__name__}.{hint} It takes: "
-                    + ", ".join(sorted(f.upper() for f in fields)) + "."
+                    + ", ".join(sorted(f.upper() for f in fields))
+                    + "."
                 )
         preset = given.get("preset", "demo")
         if preset not in PRESETS:
             raise ConfigError(f"PRESET is {preset!r}; choose one of {', '.join(PRESETS)}.")
         hints = typing.get_type_hints(cls)
         values = {
-            name: _coerce(name, given[name], hints[name], f) if name in given else f.metadata["presets"][preset]
+            name: _coerce(name, given[name], hints[name], f)
+            if name in given
+            else f.metadata["presets"][preset]
             for name, f in fields.items()
         }
         config = cls(**values)
@@ -93,8 +117,15 @@ class KitConfig:
             raise ConfigError(f"FS is {self.fs}; the store takes 100, 250, 400 or 500 Hz.")
         if self.seconds <= 0:
             raise ConfigError(f"SECONDS is {self.seconds}; it must be positive.")
+        if self.ecgqa and self.simulated:
+            raise ConfigError(
+                f"ECGQA is {self.ecgqa!r} but DATA is 'synthetic': ECG-QA asks about PTB-XL recordings. "
+                "Give DATA the PTB-XL folder or .zip, or leave ECGQA empty."
+            )
         if self.cohort_size < 20:
-            raise ConfigError(f"COHORT_SIZE is {self.cohort_size}; a cohort needs at least 20 ECGs to fill ten folds.")
+            raise ConfigError(
+                f"COHORT_SIZE is {self.cohort_size}; a cohort needs at least 20 ECGs to fill ten folds."
+            )
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -117,7 +148,10 @@ class KitConfig:
 
     def describe(self) -> str:
         """One line per field: name, value, doc."""
-        rows = [(f.name.upper(), repr(getattr(self, f.name)), f.metadata["doc"]) for f in dataclasses.fields(self)]
+        rows = [
+            (f.name.upper(), repr(getattr(self, f.name)), f.metadata["doc"])
+            for f in dataclasses.fields(self)
+        ]
         w0, w1 = (max(len(r[i]) for r in rows) for i in (0, 1))
         return "\n".join(f"{a:<{w0}}  {b:<{min(w1, 24)}}  {c}" for a, b, c in rows)
 
@@ -129,12 +163,16 @@ class KitConfig:
 
 def short_hash(content) -> str:
     """Twelve hex digits of the JSON form of `content`."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[
+        :12
+    ]
 
 
 def _coerce(name: str, value, hint, field):
     """Turns `value` (a string when it came from the command line) into the field's type, or says why it cannot."""
-    kinds = [k for k in typing.get_args(hint) if k is not type(None)] if _is_optional(hint) else [hint]
+    kinds = (
+        [k for k in typing.get_args(hint) if k is not type(None)] if _is_optional(hint) else [hint]
+    )
     kind = kinds[0]
     try:
         if kind is bool:
@@ -148,10 +186,14 @@ def _coerce(name: str, value, hint, field):
         elif kind is str and not isinstance(value, str):
             value = str(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{name.upper()} is {value!r}; it takes {_article(kind.__name__)}.") from None
+        raise ConfigError(
+            f"{name.upper()} is {value!r}; it takes {_article(kind.__name__)}."
+        ) from None
     choices = field.metadata["choices"]
     if choices and value not in choices:
-        raise ConfigError(f"{name.upper()} is {value!r}; choose one of {', '.join(map(str, choices))}.")
+        raise ConfigError(
+            f"{name.upper()} is {value!r}; choose one of {', '.join(map(str, choices))}."
+        )
     return value
 
 
@@ -169,4 +211,9 @@ def _as_bool(value) -> bool:
 
 
 def _article(kind: str) -> str:
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}.get(kind, kind)
+    return {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "text",
+    }.get(kind, kind)

