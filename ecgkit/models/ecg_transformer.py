@@ -1,0 +1,282 @@
+"""The ECG transformer of ECG-QA's baselines: strided convolutions, a convolutional position code, a
+post-norm transformer encoder, and a classifier on top. `wav2vec.py` and `fusion_qa.py` build on it.
+
+Letters: B batch, C leads, T samples, F conv channels, P tokens of one ECG, D width, H heads.
+Module names are those of the published checkpoints (W2V+CMSC+RLM, ECG-FM), so these load unmapped.
+Source: Oh et al. 2022 (arXiv 2203.06889) section 3; Oh et al. 2023 (ECG-QA) appendix.
+
+`protocol="paper"` (default) pools by length and never lets padding through; `"reference"` does what
+the published code does: pooling over non-zero entries and a position code that sees padded tokens.
+
+Usage:
+    model = ECGTransformerClassifier(ECGTransformerConfig(dim=96, n_layers=2), n_labels=71)
+    model(signal)["logits"]                                  # signal (B, 12, T) mV -> (B, 71)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from ecgkit.types import ConfigError
+
+PROTOCOLS = ("paper", "reference")
+
+
+@dataclass(frozen=True)
+class ECGTransformerConfig:
+    """Sizes of the published base model; `conv_layers` lists (channels, kernel, stride)."""
+
+    n_leads: int = 12
+    conv_layers: tuple[tuple[int, int, int], ...] = ((256, 2, 2),) * 4
+    dim: int = 768
+    ffn_dim: int = 3072
+    n_layers: int = 12
+    n_heads: int = 12
+    pos_kernel: int = 128
+    pos_groups: int = 16
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    feature_grad_mult: float = 1.0  # scales the gradient into the convolutions; 0 freezes them
+    protocol: str = "paper"
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(f"protocol is {self.protocol!r}; choose {' or '.join(PROTOCOLS)}.")
+        if self.dim % self.n_heads:
+            raise ConfigError(f"dim {self.dim} is not a multiple of n_heads {self.n_heads}.")
+        if self.dim % self.pos_groups:
+            raise ConfigError(f"dim {self.dim} is not a multiple of pos_groups {self.pos_groups}.")
+
+    @property
+    def conv_dim(self) -> int:
+        return self.conv_layers[-1][0]
+
+    def n_tokens(self, n_samples):
+        """P for T samples (int or integer tensor): floor((L - kernel) / stride) + 1 a layer."""
+        for _, kernel, stride in self.conv_layers:
+            n_samples = (n_samples - kernel) // stride + 1
+        return n_samples
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+class ConvFeatureExtractor(nn.Module):
+    """(B, C, T) mV -> (B, F, P). Group norm, one group a channel, after the first layer only."""
+
+    def __init__(self, config: ECGTransformerConfig):
+        super().__init__()
+        self.conv_layers, width = nn.ModuleList(), config.n_leads
+        for i, (channels, kernel, stride) in enumerate(config.conv_layers):
+            conv = nn.Conv1d(width, channels, kernel, stride, bias=False)
+            nn.init.kaiming_normal_(conv.weight)
+            norm = [nn.GroupNorm(channels, channels)] if i == 0 else []
+            self.conv_layers.append(nn.Sequential(conv, nn.Dropout(0.0), *norm, nn.GELU()))
+            width = channels
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        for layer in self.conv_layers:
+            signal = layer(signal)
+        return signal
+
+
+class ConvPositionalEncoding(nn.Module):
+    """A position code read off the neighbouring tokens by one grouped, weight-normed convolution.
+
+    (B, P, D) -> (B, P, D), to be added. An even kernel yields one step too many; it is dropped.
+    """
+
+    def __init__(self, dim: int, kernel: int, groups: int):
+        super().__init__()
+        conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
+        nn.init.normal_(conv.weight, std=math.sqrt(4.0 / (kernel * dim)))
+        nn.init.zeros_(conv.bias)
+        self.pos_conv = nn.Sequential(weight_norm(conv, name="weight", dim=2))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        code = self.pos_conv(tokens.transpose(1, 2))[..., : tokens.shape[1]]  # (B, D, P)
+        return F.gelu(code).transpose(1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with separate projections; masked keys get no weight."""
+
+    def __init__(self, dim: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.n_heads, self.dropout = n_heads, dropout
+        self.k_proj, self.v_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.q_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x, padding_mask=None, return_weights: bool = False):
+        """x (B, L, D), padding_mask (B, L) True = ignore -> (B, L, D), (B, H, L, L) or None."""
+        q, k, v = (self._heads(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        keep = None if padding_mask is None else ~padding_mask[:, None, None, :]
+        weights = None
+        if return_weights:
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            if keep is not None:
+                scores = scores.masked_fill(~keep, float("-inf"))
+            weights = scores.softmax(-1)
+            mixed = F.dropout(weights, self.dropout, self.training) @ v
+        else:
+            p = self.dropout if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=p)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights
+
+    def _heads(self, x):
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, L, D) -> (B, H, L, D / H)
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer layer: attention, add, norm, GELU feed-forward, add, norm."""
+
+    def __init__(self, config: ECGTransformerConfig):
+        super().__init__()
+        dim = config.dim
+        self.self_attn = SelfAttention(dim, config.n_heads, config.attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(dim)
+        self.fc1, self.fc2 = nn.Linear(dim, config.ffn_dim), nn.Linear(config.ffn_dim, dim)
+        self.final_layer_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.activation_dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, x, padding_mask=None, return_weights: bool = False):
+        mixed, weights = self.self_attn(x, padding_mask, return_weights)
+        x = self.self_attn_layer_norm(x + self.dropout(mixed))
+        inner = self.activation_dropout(F.gelu(self.fc1(x)))
+        return self.final_layer_norm(x + self.dropout(self.fc2(inner))), weights
+
+
+class TransformerEncoder(nn.Module):
+    """Post-norm encoder; `layer_norm` normalises the *input*, as published for post-norm."""
+
+    def __init__(self, config: ECGTransformerConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
+        self.layer_norm = nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers.apply(init_like_bert)
+
+    def forward(self, x, padding_mask=None, return_attention: bool = False):
+        """x (B, L, D), padding_mask (B, L) -> (B, L, D), list of (B, H, L, L) if asked, else []."""
+        if padding_mask is not None:
+            x = x.masked_fill(padding_mask[..., None], 0.0)
+        x, maps = self.dropout(self.layer_norm(x)), []
+        for layer in self.layers:
+            x, weights = layer(x, padding_mask, return_attention)
+            maps += [weights] if return_attention else []
+        return x, maps
+
+
+def init_like_bert(module: nn.Module) -> None:
+    """Weights N(0, 0.02), biases 0; to be given to `Module.apply`."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)
+
+
+# --- masks and pooling ----------------------------------------------------------------------------
+
+
+def token_padding_mask(mask, config: ECGTransformerConfig, n_tokens: int):
+    """Sample mask (B, T) or (B, C, T), True = padding -> token mask (B, P); None where nothing is.
+
+    A row that is padding throughout (an absent second ECG) is masked throughout.
+    """
+    if mask is None or not bool(mask.any()):
+        return None
+    mask = mask[:, 0] if mask.dim() == 3 else mask  # all leads of one ECG are padded alike
+    real = config.n_tokens((~mask).sum(-1)).clamp(min=0)
+    return torch.arange(n_tokens, device=mask.device)[None, :] >= real[:, None]
+
+
+def pool_tokens(x, padding_mask=None, protocol: str = "paper"):
+    """Mean of real tokens, (B, L, D) -> (B, D); rows without any real token give zeros.
+
+    "reference" divides by the count of non-zero entries of each channel instead of by the length.
+    """
+    if padding_mask is not None:
+        x = x.masked_fill(padding_mask[..., None], 0.0)
+    if protocol == "reference":
+        return x.sum(1) / (x != 0).sum(1).clamp(min=1)
+    real = x.shape[1] if padding_mask is None else (~padding_mask).sum(1, keepdim=True).clamp(min=1)
+    return x.sum(1) / real
+
+
+def silence(signal, padding_mask):
+    """Zeroes padded samples of (B, C, T), whatever they hold; mask (B, T) or (B, C, T) or None."""
+    if padding_mask is None:
+        return signal
+    mask = padding_mask if padding_mask.dim() == 3 else padding_mask[:, None]
+    return signal.masked_fill(mask, 0.0)
+
+
+def scale_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """Returns x unchanged; its gradient is multiplied by `factor`."""
+    return x if factor == 1.0 else x * factor + x.detach() * (1.0 - factor)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+class ECGTransformer(nn.Module):
+    """Convolutions, projection, position code and encoder: one ECG in, P tokens out."""
+
+    def __init__(self, config: ECGTransformerConfig):
+        super().__init__()
+        self.config = config
+        self.feature_extractor = ConvFeatureExtractor(config)
+        self.layer_norm = nn.LayerNorm(config.conv_dim)
+        self.post_extract_proj = nn.Linear(config.conv_dim, config.dim)
+        self.conv_pos = ConvPositionalEncoding(config.dim, config.pos_kernel, config.pos_groups)
+        self.dropout_input = nn.Dropout(config.dropout)
+        self.encoder = TransformerEncoder(config)
+
+    def features(self, signal):
+        """(B, C, T) -> raw conv features (B, P, F) and their layer-normed form (B, P, F)."""
+        with torch.set_grad_enabled(self.config.feature_grad_mult > 0 and torch.is_grad_enabled()):
+            raw = self.feature_extractor(signal).transpose(1, 2)
+        raw = scale_gradient(raw, self.config.feature_grad_mult)
+        return raw, self.layer_norm(raw)
+
+    def contextualise(self, tokens, padding_mask=None, return_attention: bool = False):
+        """Adds the position code to tokens (B, P, D) and encodes them."""
+        if padding_mask is not None and self.config.protocol == "paper":
+            tokens = tokens.masked_fill(padding_mask[..., None], 0.0)
+        return self.encoder(tokens + self.conv_pos(tokens), padding_mask, return_attention)
+
+    def forward(self, signal, padding_mask=None, return_attention: bool = False) -> dict:
+        """signal (B, C, T) mV; padding_mask (B, T) or (B, C, T), True = padding.
+
+        Returns x (B, P, D), padding_mask (B, P) or None, pooled (B, D), features (B, P, F),
+        attention: list of (B, H, P, P), empty unless `return_attention`.
+        """
+        raw, normed = self.features(silence(signal, padding_mask))
+        mask = token_padding_mask(padding_mask, self.config, normed.shape[1])
+        tokens = self.dropout_input(self.post_extract_proj(normed))
+        x, maps = self.contextualise(tokens, mask, return_attention)
+        pooled = pool_tokens(x, mask, self.config.protocol)
+        return {"x": x, "padding_mask": mask, "pooled": pooled, "features": raw, "attention": maps}
+
+
+class ECGTransformerClassifier(nn.Module):
+    """Pooled ECG tokens -> `n_labels` logits (the W2V+CMSC+RLM upper bound when pretrained)."""
+
+    def __init__(self, config: ECGTransformerConfig, n_labels: int):
+        super().__init__()
+        self.encoder = ECGTransformer(config)
+        self.proj = nn.Linear(config.dim, n_labels)
+        nn.init.xavier_uniform_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, signal, padding_mask=None, return_attention: bool = False) -> dict:
+        out = self.encoder(signal, padding_mask, return_attention)
+        return {"logits": self.proj(out["pooled"]), **out}
