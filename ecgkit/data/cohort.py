@@ -1,4 +1,4 @@
-"""A cohort: table, statements, store and splits of one data source, opened the same way whether simulated or real.
+"""A cohort: table, statements, store and splits of one source, simulated or real alike.
 
 Usage:
     cohort = open_cohort(config)                     # builds what is missing, once, then reuses it
@@ -32,7 +32,7 @@ from ecgkit.types import DataError, ECGRecord
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows of `table`, `truth` and `store` correspond. See the module `ecgkit.data.sources` for licences."""
+    """Rows of `table`, `truth` and `store` correspond; `source` has licence and layout."""
 
     name: str
     simulated: bool
@@ -52,7 +52,7 @@ class Cohort:
         return splits.rows_of_split(self.table, split)
 
     def record(self, row: int) -> ECGRecord:
-        """The ECG in `row`, in mV, with its table row as `meta`. Raises DataError outside the store."""
+        """The ECG in `row` in mV, its table row as `meta`. Raises DataError outside the store."""
         signal = self.store.read([row])[0]
         line = self.table.iloc[row].to_dict()
         return ECGRecord(signal, self.store.fs, self.store.leads, int(line["ecg_id"]), line)
@@ -70,16 +70,17 @@ class Cohort:
             else ""
         )
         return (
-            f"{self.name} {self.fingerprint} · {len(self.table)} of {self.store.n_in} ECGs stored at "
-            f"{self.store.fs} Hz, {len(self.quarantine)} quarantined{why}"
+            f"{self.name} {self.fingerprint} · {len(self.table)} of {self.store.n_in} ECGs stored "
+            f"at {self.store.fs} Hz, {len(self.quarantine)} quarantined{why}"
         )
 
 
 def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
-    """Opens `config.data`: 'synthetic' (written on first use), or a folder or .zip that holds PTB-XL.
+    """Opens `config.data`: 'synthetic' (written on first use), or PTB-XL in a folder or .zip.
 
-    Builds the store under `runtime.cache_dir()` once. Raises DataError with one sentence for a wrong path, a .zip
-    without PTB-XL inside, a damaged .zip, a missing column, and when not one record can be stored.
+    Builds the store under `runtime.cache_dir()` once. Raises DataError with one sentence for a
+    wrong path, a .zip without PTB-XL inside, a damaged .zip, a missing column, and when not one
+    record can be stored.
     """
     name = "synthetic" if config.simulated else "ptbxl"
     path = _simulated_folder(config) if config.simulated else resolve_path(config.data)
@@ -110,25 +111,26 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
 
 
 def resolve_path(data: str) -> Path:
-    """A path as the user gave it: `~`, then relative to the current folder, then to the project's. DataError if absent."""
+    """A path relative to the current folder, else to the project's. Raises DataError if absent."""
     path = Path(data).expanduser()
     for candidate in (path, runtime.project_root() / path):
         if candidate.exists():
             return candidate.resolve()
     raise DataError(
-        f"DATA is {data!r}, but there is no such file or folder; give 'synthetic', or the folder or .zip "
-        "that holds PTB-XL."
+        f"DATA is {data!r}, but there is no such file or folder; give 'synthetic', or the folder "
+        "or .zip that holds PTB-XL."
     )
 
 
-# --- tables -------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def read_table(raw: bytes, where: str, rate: int) -> tuple[pd.DataFrame, list[dict]]:
-    """Bytes of ptbxl_database.csv -> (one row per usable line, quarantine rows for lines that lack what they need).
+    """Bytes of ptbxl_database.csv -> (usable lines, quarantine rows for the others).
 
-    Adds `fold` (int) and `source_name` (the record at `rate` Hz); parses `scp_codes`. Ages above 89, which PTB-XL
-    writes as 300, become 90. Raises DataError for missing columns, an empty table or repeated ids.
+    Adds `fold` (int) and `source_name` (the record at `rate` Hz); parses `scp_codes`. Ages above
+    89, which PTB-XL writes as 300, become 90. Raises DataError for missing columns, an empty table
+    or repeated ids.
     """
     table = _read_csv(
         raw, sources.PTBXL_TABLE, where, dtype={name: str for name in sources.PTBXL_TEXT}
@@ -160,8 +162,8 @@ def read_table(raw: bytes, where: str, rate: int) -> tuple[pd.DataFrame, list[di
             "ecg_id": row.ecg_id,
             "reason": "bad_row",
             "source": sources.PTBXL_TABLE,
-            "sentence": f"Record {row.ecg_id} is left out: its line lacks a patient, fold 1-10, sex, file name or "
-            "readable scp_codes.",
+            "sentence": f"Record {row.ecg_id} is left out: its line lacks a patient, fold 1-10, "
+            "sex, file name or readable scp_codes.",
         }
         for row in table[bad].itertuples()
     ]
@@ -173,7 +175,7 @@ def read_table(raw: bytes, where: str, rate: int) -> tuple[pd.DataFrame, list[di
 
 
 def read_statements(raw: bytes, where: str) -> pd.DataFrame:
-    """Bytes of scp_statements.csv -> table indexed by SCP code. Raises DataError for missing columns."""
+    """scp_statements.csv -> table indexed by SCP code. Raises DataError for missing columns."""
     table = _read_csv(raw, sources.PTBXL_STATEMENTS, where, index_col=0)
     _require(table, sources.STATEMENT_COLUMNS, sources.PTBXL_STATEMENTS, where)
     table.index.name = "code"
@@ -181,7 +183,8 @@ def read_statements(raw: bytes, where: str) -> pd.DataFrame:
 
 
 def _parse_codes(column: pd.Series) -> list[dict[str, float] | None]:
-    """Python dict literals -> dicts; None where one cannot be read. All at once as JSON, which is 30 times faster."""
+    """Python dict literals -> dicts; None where one cannot be read."""
+    # All at once as JSON where that works: 30 times faster than one by one.
     texts = column.fillna("").tolist()
     try:
         parsed = json.loads("[" + ",".join(texts).replace("'", '"') + "]")
@@ -223,8 +226,8 @@ def _require(table: pd.DataFrame, columns: tuple[str, ...], name: str, where: st
     missing = [column for column in columns if column not in table]
     if missing:
         raise DataError(
-            f"{name} of {where} has no column {', '.join(missing)}; take the table of PTB-XL 1.0.3 as "
-            "published."
+            f"{name} of {where} has no column {', '.join(missing)}; take the table of PTB-XL 1.0.3 "
+            "as published."
         )
 
 
@@ -233,8 +236,8 @@ def _statements_bytes(place) -> bytes:
         return place.read(sources.PTBXL_STATEMENTS)
     except FileNotFoundError:
         raise DataError(
-            f"{place.label} has {sources.PTBXL_TABLE} but no {sources.PTBXL_STATEMENTS} beside it; take "
-            "both from PTB-XL 1.0.3."
+            f"{place.label} has {sources.PTBXL_TABLE} but no {sources.PTBXL_STATEMENTS} beside it; "
+            "take both from PTB-XL 1.0.3."
         ) from None
 
 
@@ -246,7 +249,7 @@ def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
     return truth.reindex(table["ecg_id"]).reset_index()
 
 
-# --- the store behind it ------------------------------------------------------------------------------------------
+# --- the store behind it --------------------------------------------------------------------------
 
 
 def _rate(fs: int) -> int:
@@ -256,7 +259,8 @@ def _rate(fs: int) -> int:
 
 def _open_store(config: KitConfig, place, table, refused, listing, fingerprint: str) -> store.Store:
     """The store of this data, rate, length and store version: opened when finished, else built."""
-    # The listing's stamps (change time, CRC) are in the key, so that an edited recording is never served stale.
+    # The listing's stamps (change time, CRC) are in the key, so that an edited recording is never
+    # served stale.
     key = short_hash(
         [fingerprint, config.fs, config.seconds, store.VERSION, sorted(listing.items())]
     )
@@ -274,7 +278,7 @@ def _stored_rows(table: pd.DataFrame, opened: store.Store) -> pd.DataFrame:
 
 
 def _fingerprint(table: bytes, statements: bytes, listing: dict, recipe: str) -> str:
-    """Twelve hex digits of the tables, the names and sizes of all files and, if simulated, the recipe."""
+    """Twelve hex digits of the tables, the names and sizes of all recordings, and the recipe."""
     tables = [hashlib.sha256(raw).hexdigest() for raw in (table, statements)]
     sizes = sorted(
         (name, size)
@@ -308,7 +312,7 @@ def _simulated_folder(config: KitConfig) -> Path:
 
 
 def _simulator_files() -> list[Path]:
-    """The simulator's own source files (those it imports from this room too): a changed simulator is another cohort."""
+    """The simulator's source and what it imports from this room: new code, another cohort."""
     here, found, todo = Path(__file__).parent, set(), ["synthetic"]
     while todo:
         path = here / f"{todo.pop()}.py"

@@ -26,7 +26,7 @@ def superclass_labels(cohort) -> tuple[np.ndarray, list[str]]:
 
 
 def code_labels(cohort, min_count: int = 1) -> tuple[np.ndarray, list[str]]:
-    """Returns ((n, K) float32 multi-hot, codes): SCP codes on at least `min_count` ECGs, commonest first."""
+    """((n, K) float32 multi-hot, codes): those on at least `min_count` ECGs, commonest first."""
     counts = Counter(code for codes in cohort.table["scp_codes"] for code in codes)
     kept = sorted((c for c, n in counts.items() if n >= min_count), key=lambda c: (-counts[c], c))
     return multi_hot(cohort.table["scp_codes"], kept), kept

@@ -1,7 +1,7 @@
 """A place that holds files: a folder, or a .zip whose members are read without unpacking it.
 
 Usage:
-    place = open_place("ptb-xl.zip", holding="ptbxl_database.csv")     # rooted where that table lies
+    place = open_place("ptb-xl.zip", holding="ptbxl_database.csv")    # rooted at that table
     place.read("records100/00000/00001_lr.dat")                         # bytes
     place.listing()                                                     # {name: (size, stamp)}
 """
@@ -39,7 +39,7 @@ class Folder:
 
 
 class Zip:
-    """Members of a .zip below the folder `root` inside it, read in place; safe to share between threads."""
+    """Members of a .zip below `root` inside it, read in place; threads may share it."""
 
     def __init__(self, path: Path, root: str = ""):
         self.path, self.root = Path(path), root
@@ -48,7 +48,7 @@ class Zip:
         self._local = threading.local()
 
     def read(self, name: str) -> bytes:
-        """The bytes of one member. Raises FileNotFoundError where it is absent, BadZipFile where it is damaged."""
+        """The bytes of one member. Raises FileNotFoundError or BadZipFile (damaged)."""
         member = self._members.get(self.root + name)
         if member is None:
             raise FileNotFoundError(name)
@@ -74,10 +74,10 @@ class Zip:
 
 
 def open_place(path: str | Path, holding: str = "", what: str = "the file") -> Folder | Zip:
-    """Opens a folder or .zip, rooted where a file named `holding` lies (the nearest to the top; '' = the top).
+    """Opens a folder or .zip, rooted where the topmost file named `holding` lies ('' = the top).
 
-    `what` names the thing sought in errors ("PTB-XL"). Raises DataError when the path does not exist, is neither
-    folder nor .zip, is a damaged .zip, or holds no such file.
+    `what` names the thing sought in errors ("PTB-XL"). Raises DataError when the path does not
+    exist, is neither folder nor .zip, is a damaged .zip, or holds no such file.
     """
     path = Path(path)
     if not path.exists():
@@ -86,8 +86,8 @@ def open_place(path: str | Path, holding: str = "", what: str = "the file") -> F
         return Folder(_folder_root(path, holding, what))
     if not zipfile.is_zipfile(path):
         raise DataError(
-            f"{path} is neither a folder nor a readable .zip; give the folder or .zip that holds {what} "
-            "(a download cut short shows up like this: fetch it again)."
+            f"{path} is neither a folder nor a readable .zip; give the folder or .zip that holds "
+            f"{what} (a download cut short shows up like this: fetch it again)."
         )
     archive = Zip(path)
     if holding:
@@ -118,8 +118,8 @@ def _zip_root(members: dict, path: Path, holding: str, what: str) -> str:
     ]
     if not hits:
         raise DataError(
-            f"There is no {holding} inside {path}, so it does not hold {what}; check that this is the "
-            "right .zip."
+            f"There is no {holding} inside {path}, so it does not hold {what}; check that this is "
+            "the right .zip."
         )
     nearest = min(hits, key=lambda name: (name.count("/"), name))
     return nearest[: -len(holding)]

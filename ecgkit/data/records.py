@@ -1,11 +1,12 @@
-"""WFDB records from a folder or from inside a .zip, as digital samples with their gains, or a reason why not.
+"""WFDB records from a folder or a .zip, as digital samples with their gains, or a reason why not.
 
-A reader of our own covers formats 16 and 212 (what PTB-XL, MIMIC-IV-ECG and the PhysioNet challenges use) about twenty
-times faster than `wfdb`; any other format goes through `wfdb`, which the tests also hold it equal to, bit by bit.
-Source of the formats: WFDB header(5) and signal(5) manual pages.
+A reader of our own covers formats 16 and 212 (what PTB-XL, MIMIC-IV-ECG and the PhysioNet
+challenges use) about twenty times faster than `wfdb`; any other format goes through `wfdb`, which
+the tests also hold it equal to, bit by bit. Source of the formats: WFDB header(5) and signal(5)
+manual pages.
 
 Usage:
-    raw = read_raw(place, "records100/00000/00001_lr")      # digital int16 (C, T), gain per lead, canonical lead names
+    raw = read_raw(place, "records100/00000/00001_lr")      # digital (C, T), gains, lead names
     record = raw.to_record(ecg_id=1)                        # ECGRecord in mV
 """
 
@@ -61,7 +62,7 @@ class Header:
 
 @dataclass(frozen=True)
 class RawRecord:
-    """Digital samples (C, T) int32 or int16, `gain` (C,) units per mV, `baseline` (C,); `missing` (C, T) bool or None."""
+    """Digital samples (C, T), `gain` and `baseline` (C,); `missing` (C, T) bool or None."""
 
     digital: np.ndarray
     gain: np.ndarray
@@ -82,7 +83,7 @@ class RawRecord:
         return ECGRecord(self.millivolts(), self.fs, self.leads, ecg_id, dict(meta or {}))
 
     def select(self, leads: tuple[str, ...]) -> RawRecord:
-        """Exactly `leads`, in that order, matched by name. Raises RecordError("missing_leads") naming absent ones."""
+        """Exactly `leads`, in that order, by name. Raises RecordError("missing_leads")."""
         if self.leads == tuple(leads):
             return self
         absent = [name for name in leads if name not in self.leads]
@@ -103,11 +104,11 @@ class RawRecord:
         )
 
 
-# --- the header ---------------------------------------------------------------------------------------------------
+# --- the header -----------------------------------------------------------------------------------
 
 
 def parse_header(text: str) -> Header:
-    """Reads a single-segment WFDB header. Raises RecordError("header", ...) on lines that are not one."""
+    """Reads a single-segment WFDB header. Raises RecordError: header, zero_gain, units."""
     lines = [line.strip() for line in text.splitlines()]
     comments = tuple(line.lstrip("# ") for line in lines if line.startswith("#"))
     lines = [line for line in lines if line and not line.startswith("#")]
@@ -132,7 +133,7 @@ def parse_header(text: str) -> Header:
 
 
 def _signal_line(line: str) -> SignalLine:
-    """FILE FORMAT[xN][:SKEW][+BYTES] GAIN[(BASELINE)][/UNITS] RESOLUTION ZERO INITIAL CHECKSUM BLOCK NAME"""
+    """FILE FMT[xN][:SKEW][+BYTES] GAIN[(BASELINE)][/UNITS] BITS ZERO FIRST CHECKSUM BLOCK LEAD"""
     parts = line.split(None, 8)
     fmt = _FORMAT.match(parts[1]) if len(parts) > 1 else None
     if fmt is None:
@@ -163,11 +164,11 @@ def _signal_line(line: str) -> SignalLine:
     )
 
 
-# --- the samples --------------------------------------------------------------------------------------------------
+# --- the samples ----------------------------------------------------------------------------------
 
 
 def read_raw(place, name: str) -> RawRecord:
-    """Reads the record whose header is `name`.hea in `place` (a Folder or Zip), with canonical lead names.
+    """Reads `name`.hea and its samples in `place` (a Folder or Zip), with canonical lead names.
 
     Raises RecordError: missing_file, header, zero_gain, units, lead_names, truncated, damaged.
     """
@@ -195,7 +196,7 @@ def read_raw(place, name: str) -> RawRecord:
 
 
 def _read_samples(data: bytes, header: Header, name: str) -> np.ndarray:
-    """Bytes of format 16 or 212 -> (C, T) int16. Raises RecordError("truncated") when there are too few."""
+    """Bytes of format 16 or 212 -> (C, T) int16. Raises RecordError("truncated") for too few."""
     skip, n = header.signals[0].skip_bytes, len(header.signals) * header.n_samples
     need = 2 * n if header.signals[0].fmt == "16" else (3 * n + 1) // 2
     if len(data) - skip < need:
@@ -222,7 +223,7 @@ def _unpack_212(body: np.ndarray, n: int) -> np.ndarray:
 
 
 def _read_with_wfdb(place, prefix: str, stem: str, files: list[str], header: Header):
-    """Any other format, through `wfdb` from a temporary folder. Returns (C, T) int32 and None (NaN kept by wfdb)."""
+    """Any other format, through `wfdb`: (C, T) int32 and the value that means "no sample"."""
     import wfdb
 
     with tempfile.TemporaryDirectory() as folder:
@@ -257,7 +258,7 @@ def _bytes(place, name: str) -> bytes:
         raise RecordError("damaged", f"{name} cannot be read ({error})") from error
 
 
-# --- another rate -------------------------------------------------------------------------------------------------
+# --- another rate ---------------------------------------------------------------------------------
 
 
 def resample(signal: np.ndarray, fs_in: float, fs_out: float) -> np.ndarray:

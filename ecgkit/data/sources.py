@@ -67,7 +67,8 @@ SOURCES = {
             (100, 500),
             _UPPER,
             "ptbxl_database.csv, scp_statements.csv, records100/ and records500/ (WFDB format 16)",
-            "Open access: download the .zip (1.8 GB) from physionet.org/content/ptb-xl and give its "
+            "Open access: download the .zip (1.8 GB) from physionet.org/content/ptb-xl and give "
+            "its "
             "path as DATA; it is read without unpacking.",
         ),
         Source(

@@ -38,7 +38,8 @@ def assert_no_leak(table: pd.DataFrame) -> None:
     leaking = per_patient.index[per_patient > 1]
     if len(leaking):
         raise DataError(
-            f"{len(leaking)} patients have ECGs in more than one split (patient {leaking[0]} for one); "
+            f"{len(leaking)} patients have ECGs in more than one split (patient {leaking[0]} for "
+            "one); "
             "give each patient one fold with splits.make_folds."
         )
 

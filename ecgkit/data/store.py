@@ -1,17 +1,19 @@
 """The store: every record once, as int16 in memory-mapped shards with its gains in an index table.
 
-    <folder>/store.json           fs, seconds, leads, counts, key
-             shard-00000.npy      (n, C, T) int16
-             index.csv            row, ecg_id, shard, position, gain, n_missing, n_source
-             quarantine.csv       ecg_id, reason, sentence, source
-             parts/               what each finished shard adds to the two tables; a killed build goes on from here
+    <folder>/store.json         fs, seconds, leads, counts, key
+             shard-00000.npy    (n, C, T) int16
+             index.csv          row, ecg_id, shard, position, gain, n_missing, n_source
+             quarantine.csv     ecg_id, reason, sentence, source
+             parts/             what each finished shard adds to both tables; where a build resumes
 
-mV = int16 / gain. PTB-XL's own digital values are kept as they are, so nothing is lost; only a record that had to be
-resampled, or whose values leave int16, is rounded again (with a gain that uses the full range).
+mV = int16 / gain. PTB-XL's own digital values are kept as they are, so nothing is lost; only a
+record that had to be resampled, or whose values leave int16, is rounded again (with a gain that
+uses the full range).
 
 Usage:
-    store = build_store(folder, jobs, place, fs=100, seconds=10.0, key=...)     # or Store(folder) when it exists
-    batch = store.read([3, 5, 8])                                                # (3, C, T) float32 mV
+    store = build_store(folder, jobs, place, fs=100, seconds=10.0, key="...")
+    store = Store(folder)                   # once it exists
+    batch = store.read([3, 5, 8])           # (3, C, T) float32 mV
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ QUARANTINE_COLUMNS = ["ecg_id", "reason", "sentence", "source"]
 
 @dataclass(frozen=True)
 class Packed:
-    """One record as it goes into a shard: `values` (C, T) int16, `gain` (C,) per mV, samples missing and in the source."""
+    """One record as it goes into a shard: `values` (C, T) int16 and `gain` (C,) per mV."""
 
     values: np.ndarray
     gain: np.ndarray
@@ -47,7 +49,7 @@ class Packed:
 
 
 class Store:
-    """Reads a finished store. `fs` Hz, `seconds`, `leads`, `n_samples` (T), `index` and `quarantine` tables."""
+    """A finished store: `fs` Hz, `seconds`, `leads`, `n_samples` (T), `index`, `quarantine`."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -57,8 +59,8 @@ class Store:
             self.quarantine = pd.read_csv(self.folder / "quarantine.csv", keep_default_na=False)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"The store in {self.folder.name} cannot be read ({error}); delete that folder and run "
-                "again to have it rebuilt."
+                f"The store in {self.folder.name} cannot be read ({error}); delete that folder and "
+                "run again to have it rebuilt."
             ) from error
         self.fs, self.seconds, self.key = about["fs"], about["seconds"], about["key"]
         self.n_in = about["n_in"]
@@ -73,7 +75,7 @@ class Store:
         return len(self.index)
 
     def read(self, rows, fill: bool = True) -> np.ndarray:
-        """Rows (B,) -> (B, C, T) float32 mV. Missing samples become their lead's mean, or NaN with `fill=False`.
+        """Rows (B,) -> (B, C, T) float32 mV; gaps become their lead's mean, NaN with `fill=False`.
 
         Raises DataError for a row outside the store.
         """
@@ -93,8 +95,8 @@ class Store:
         rows = np.atleast_1d(np.asarray(rows, dtype=np.int64))
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(
-                f"Row {rows.max() if rows.max() >= len(self) else rows.min()} is outside the store of "
-                f"{len(self)} ECGs."
+                f"Row {rows.max() if rows.max() >= len(self) else rows.min()} is outside the store "
+                f"of {len(self)} ECGs."
             )
         return rows
 
@@ -112,11 +114,18 @@ class Store:
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
-            self._maps[shard] = np.load(self.folder / f"shard-{shard:05d}.npy", mmap_mode="r")
+            path = self.folder / f"shard-{shard:05d}.npy"
+            try:
+                self._maps[shard] = np.load(path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise DataError(
+                    f"{path.name} of the store {self.folder.name} cannot be read ({error}); delete "
+                    "that folder and run again to have it rebuilt."
+                ) from error
         return self._maps[shard]
 
 
-# --- one record ---------------------------------------------------------------------------------------------------
+# --- one record -----------------------------------------------------------------------------------
 
 
 def pack(raw, fs: int, n_samples: int, leads: tuple[str, ...] = LEADS) -> Packed:
@@ -151,7 +160,7 @@ def pack(raw, fs: int, n_samples: int, leads: tuple[str, ...] = LEADS) -> Packed
 
 
 def _requantise(signal: np.ndarray, fs_in: float, fs_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """mV (C, T) -> int16 at the new rate, each record with the gain that uses the range of int16. Gaps stay gaps."""
+    """mV (C, T) -> int16 at the new rate with a gain that uses the range; gaps stay gaps."""
     gaps = np.isnan(signal)
     filled = np.where(gaps, np.nan_to_num(_nanmean(signal))[:, None], signal)
     filled = resample(filled, fs_in, fs_out)
@@ -181,7 +190,7 @@ def _nanmean(signal: np.ndarray) -> np.ndarray:
         return np.where(there, signal, 0).sum(axis=1) / there.sum(axis=1)
 
 
-# --- all records --------------------------------------------------------------------------------------------------
+# --- all records ----------------------------------------------------------------------------------
 
 
 def build_store(
@@ -193,10 +202,11 @@ def build_store(
     key: str,
     quarantined: list[dict] | None = None,
 ) -> Store:
-    """Writes the store of `jobs` [(ecg_id, record name in `place`)] into `folder`, or goes on where a build stopped.
+    """Writes the store of `jobs` [(ecg_id, record name)], or goes on where a build stopped.
 
-    `quarantined` are records refused before they could be read; they are counted in. A record that cannot be used
-    goes to the quarantine and the rest goes on. Raises DataError when not one record could be stored.
+    `quarantined` are records refused before they could be read; they are counted in. A record that
+    cannot be used goes to the quarantine and the rest goes on. Raises DataError when not one record
+    could be stored.
     """
     folder = Path(folder)
     (folder / "parts").mkdir(parents=True, exist_ok=True)
@@ -241,8 +251,8 @@ def build_store(
 
 
 def _write_shard(folder: Path, shard: int, jobs: list, place, fs: int, n_samples: int) -> None:
-    """Reads, packs and writes one shard, then its part file: a shard counts as finished once that file is there."""
-    # Reading and inflating release the GIL, so two threads hide the file latency; processes did not pay.
+    """Writes one shard, then its part file: the shard counts as finished once that is there."""
+    # Reading and inflating release the GIL, so two threads pay; processes did not.
     with ThreadPoolExecutor(max_workers=2) as pool:
         outcomes = list(
             pool.map(lambda job: _try_record(place, job, fs, n_samples), jobs, chunksize=64)
