@@ -29,13 +29,17 @@ LEAST_S, ROW_MIN, ROW_MAX = 2.5, 25.0, 60.0  # seconds; mm
 
 @dataclass(frozen=True)
 class Panel:
-    """One lead from `start` to `stop` seconds; `x` is its left edge, `y` its zero line, in mm."""
+    """One lead from `start` to `stop` seconds.
+
+    In mm on the page: `x` its left edge, `y` its zero line, `top` its upper edge, `height`.
+    """
 
     lead: str
     start: float
     stop: float
     x: float
     y: float
+    top: float
     height: float
 
 
@@ -59,6 +63,7 @@ class Page:
         return panel.y + np.asarray(millivolts) * self.gain
 
 
+@style.in_style
 def plot_ecg(
     record: ECGRecord, title: str = "", seconds: float = 10, gain: float = 10, speed: float = 25,
     rhythm_lead: str = "II",
@@ -72,6 +77,7 @@ def plot_ecg(
     return draw_page(record, title, seconds, gain, speed, rhythm_lead)[0]
 
 
+@style.in_style
 def draw_page(
     record: ECGRecord, title: str = "", seconds: float = 10, gain: float = 10, speed: float = 25,
     rhythm_lead: str = "II", note: str = "", right: float = 0.0,
@@ -86,14 +92,14 @@ def draw_page(
         _draw_panel(axes, page, panel, record)
     heading = style.mark_simulated(title or f"ECG {record.ecg_id}", record.meta.get("simulated"))
     small = {"va": "top", "fontsize": 8, "color": style.MUTED}
-    axes.text(MARGIN, page.height - 3, heading, va="top", fontsize=11, weight="bold", color=style.INK)
+    axes.text(MARGIN, page.height - 3, heading, va="top", fontsize=11, weight="bold")
     axes.text(MARGIN, page.height - 9, _about(record), **small)
     axes.text(MARGIN, FOOT - 3, caption(record, gain, speed, note), **small)
     return figure, axes, page
 
 
 def caption(record: ECGRecord, gain: float = 10, speed: float = 25, note: str = "") -> str:
-    """Speed, gain, sampling rate, filter in one line; the filter is `record.meta["filter"]`, if set."""
+    """Speed, gain, sampling rate, filter in one line; the filter is `meta["filter"]`, if set."""
     words = record.meta.get("filter") or "no filter"
     line = f"{speed:g} mm/s · {gain:g} mm/mV · {record.fs:g} Hz · {words} · pulse 1 mV × 200 ms"
     return f"{line} · {note}" if note else line
@@ -107,7 +113,7 @@ def lay_out(
     shown = min(float(seconds), record.duration_s)
     if shown < LEAST_S - 0.5 / record.fs:
         raise DataError(
-            f"Record {record.ecg_id} gives {shown:.2f} s to draw; a 3x4 page needs {LEAST_S} s or more. "
+            f"Record {record.ecg_id} gives {shown:.2f} s to draw; a 3x4 page needs {LEAST_S} s. "
             "Take a longer record, or raise `seconds`."
         )
     heights = [_row_height(record, leads, gain) for leads in (*GRID_3X4, (rhythm_lead,))]
@@ -118,7 +124,8 @@ def lay_out(
         y = top - _above(record, leads, gain)
         step = shown / len(leads)
         for i, lead in enumerate(leads):
-            panels.append(Panel(lead, i * step, (i + 1) * step, left + i * quarter * speed, y, row))
+            x = left + i * quarter * speed
+            panels.append(Panel(lead, i * step, (i + 1) * step, x, y, top, row))
         rows.append(y)
         top -= row
     width = left + math.ceil(shown * speed / 5) * 5 + MARGIN
@@ -139,7 +146,7 @@ def _extent(record: ECGRecord, leads: tuple[str, ...]) -> tuple[float, float]:
 
 
 def _above(record: ECGRecord, leads: tuple[str, ...], gain: float) -> float:
-    """mm from the top of the row to its zero line: whole squares, so that zero lies on a heavy line."""
+    """mm from the top of the row to its zero line: whole squares, so zero is on a heavy line."""
     return min(5 * math.ceil((_extent(record, leads)[1] * gain + 1) / 5), ROW_MAX / 2)
 
 
@@ -178,8 +185,8 @@ def _draw_panel(axes: Axes, page: Page, panel: Panel, record: ECGRecord) -> None
     label = f"{panel.lead} absent" if absent else panel.lead
     colour = style.MUTED if absent else style.INK
     box = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
-    axes.text(panel.x + 1, panel.y + 0.8 * page.gain, label, fontsize=9, weight="bold", color=colour,
-              va="bottom", zorder=5, bbox=box)
+    axes.text(panel.x + 1, panel.y + 0.8 * page.gain, label, fontsize=9, weight="bold",
+              color=colour, va="bottom", zorder=5, bbox=box)
     if panel.start > 0:
         axes.plot([panel.x] * 2, [panel.y - 2, panel.y + 2], color=style.TRACE, lw=0.9, zorder=3)
     if absent:

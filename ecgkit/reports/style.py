@@ -8,8 +8,10 @@ Usage:
 
 from __future__ import annotations
 
+import functools
 import sys
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,7 +25,8 @@ RC = {
     "axes.prop_cycle": "cycler('color', ['" + "', '".join(COLOURS) + "'])",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold",
-    "axes.labelsize": 10, "axes.grid": False, "axes.axisbelow": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
+    "axes.labelsize": 10, "axes.grid": False, "axes.axisbelow": True,
+    "grid.color": "#dddddd", "grid.linewidth": 0.6,
     "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
     "font.family": "sans-serif", "font.size": 10, "figure.facecolor": "white",
     "savefig.facecolor": "white", "figure.dpi": 100, "figure.max_open_warning": 0,
@@ -54,17 +57,20 @@ def use_style() -> None:
 
 
 def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, **kwargs):
-    """Returns (Figure, axes) like `plt.subplots`, with size in inches, but unknown to pyplot.
+    """Returns (Figure, axes) like `plt.subplots`, with size in inches, but unknown to pyplot."""
+    figure = Figure(figsize=size or (4.6 * columns, 3.4 * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, **kwargs)
 
-    The style sheet holds inside this call only, so library figures look alike even where
-    `use_style` was not called.
-    """
-    import matplotlib
 
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=size or (4.6 * columns, 3.4 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, **kwargs)
-    return figure, axes
+def in_style(function):
+    """Decorator: the style sheet holds while a plot function runs, whoever calls it."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with matplotlib.rc_context(RC):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def bare_figure(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
