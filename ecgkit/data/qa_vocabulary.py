@@ -1,0 +1,141 @@
+"""The answer vocabulary of ECG-QA, and which SCP code of PTB-XL stands for which answer.
+
+103 answer classes and `none` in the order of the published `answers.csv` (Oh et al. 2023, PTB-XL
+version), so that a model trained on generated questions has the same output units as one trained
+on the published ones.
+
+Usage:
+    answer_classes()              # 104 names, `none` among them
+    DIAGNOSTIC["LVH"]             # "left ventricular hypertrophy"
+"""
+
+from __future__ import annotations
+
+VERIFY = ("no", "not sure", "yes")
+CATEGORIES = {
+    "CD": "conduction disturbance",
+    "HYP": "hypertrophy",
+    "MI": "myocardial infarction",
+    "STTC": "st/t change",
+}
+_SITES = {
+    "AN": "anterior",
+    "AL": "anterolateral",
+    "AS": "anteroseptal",
+    "IN": "inferior",
+    "IL": "inferolateral",
+    "LA": "lateral",
+}
+
+# SCP code -> answer class. Codes of PTB-XL absent here (RVH, WPW, 2AVB, ...) have no class.
+DIAGNOSTIC = {
+    "CLBBB": "complete left bundle branch block",
+    "CRBBB": "complete right bundle branch block",
+    "DIG": "digitalis effect",
+    "1AVB": "first degree av block",
+    "ILBBB": "incomplete left bundle branch block",
+    "IRBBB": "incomplete right bundle branch block",
+    **{f"ISC{code}": f"ischemic in {site} leads" for code, site in _SITES.items()},
+    "LAFB": "left anterior fascicular block",
+    "LAO/LAE": "left atrial overload/enlargement",
+    "LPFB": "left posterior fascicular block",
+    "LVH": "left ventricular hypertrophy",
+    "LNGQT": "long qt-interval",
+    "AMI": "myocardial infarction in anterior leads",
+    "ALMI": "myocardial infarction in anterolateral leads",
+    "ASMI": "myocardial infarction in anteroseptal leads",
+    "IMI": "myocardial infarction in inferior leads",
+    "ILMI": "myocardial infarction in inferolateral leads",
+    "IPMI": "myocardial infarction in inferoposterior leads",
+    "IPLMI": "myocardial infarction in inferoposterolateral leads",
+    "LMI": "myocardial infarction in lateral leads",
+    "PMI": "myocardial infarction in posterior leads",
+    "NDT": "non-diagnostic t abnormalities",
+    "IVCD": "non-specific intraventricular conduction disturbance (block)",
+    "ISC_": "non-specific ischemic",
+    "NST_": "non-specific st changes",
+    "RAO/RAE": "right atrial overload/enlargement",
+    **{
+        f"INJ{code}": f"subendocardial injury in {_SITES[code]} leads"
+        for code in ("AL", "AS", "IN", "IL", "LA")
+    },
+}
+FORM = {
+    "ABQRS": "abnormal qrs",
+    "PAC": "atrial premature complex",
+    "HVOLT": "high qrs voltage",
+    "INVT": "inverted t-waves",
+    "LOWT": "low amplitude t-wave",
+    "LVOLT": "low qrs voltages in the frontal and horizontal leads",
+    "STD_": "non-specific st depression",
+    "STE_": "non-specific st elevation",
+    "NT_": "non-specific t-wave changes",
+    "LPR": "prolonged pr interval",
+    "QWAVE": "q waves present",
+    "TAB_": "t-wave abnormality",
+    "PVC": "ventricular premature complex",
+    "VCLVH": "voltage criteria (qrs) for left ventricular hypertrophy",
+}
+# PTB-XL lists these as diagnosis and as form; they may answer a question about form too.
+BOTH = ("DIG", "LNGQT", "NDT", "NST_")
+RHYTHM = {
+    "AFIB": "atrial fibrillation",
+    "AFLT": "atrial flutter",
+    "BIGU": "bigeminal pattern (unknown origin, supraventricular, or ventricular)",
+    "PACE": "normal functioning artificial pacemaker",
+    "SARRH": "sinus arrhythmia",
+    "SBRAD": "sinus bradycardia",
+    "SR": "sinus rhythm",
+    "STACH": "sinus tachycardia",
+    "SVTAC": "supraventricular tachycardia",
+}
+NORMAL = "normal ecg"  # asked about, never an answer class
+LEAD_ANSWERS = tuple(
+    f"lead {name}"
+    for name in ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6", "aVF", "aVL", "aVR")
+)
+AXES = (
+    "extreme axis deviation",
+    "left axis deviation",
+    "normal heart axis",
+    "right axis deviation",
+)
+STAGES = (
+    "early stage of myocardial infarction",
+    "old stage of myocardial infarction",
+    "middle stage of myocardial infarction",
+)
+NO_STAGE, UNKNOWN_STAGE = "none of myocardial infarction", "unknown stage of myocardial infarction"
+ALL_STAGES = (*STAGES, NO_STAGE, UNKNOWN_STAGE)
+NOISES = ("baseline drift", "burst noise", "electrodes problems", "static noise")
+EXTRA_BEATS = ("extrasystoles", "supraventricular extrasystoles", "ventricular extrasystoles")
+RANGES = ("above the normal range", "below the normal range", "within the normal range")
+MEASURES = (
+    "p duration",
+    "pr interval",
+    "qrs duration",
+    "qt corrected",
+    "qt interval",
+    "rr interval",
+)
+STATEMENTS = tuple(sorted({*DIAGNOSTIC.values(), *FORM.values(), *RHYTHM.values()}))
+
+
+def answer_classes() -> list[str]:
+    """The 104 rows of `answers.csv`: 103 classes and `none` at row 6, in the published order."""
+    categories = sorted([*CATEGORIES.values(), "none"])
+    groups = (
+        VERIFY,
+        categories,
+        sorted(DIAGNOSTIC.values()),
+        sorted(FORM.values()),
+        sorted(RHYTHM.values()),
+        LEAD_ANSWERS,
+        AXES,
+        ALL_STAGES,
+        NOISES,
+        EXTRA_BEATS,
+        RANGES,
+        MEASURES,
+    )
+    return [name for group in groups for name in group]
