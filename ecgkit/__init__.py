@@ -2,7 +2,7 @@
 
 Data flows down this list; a room imports only from rooms above it (`tests/test_layers.py` checks):
 
-    types, config, runtime, runs   what everything speaks: shapes, units, settings, device, run folder
+    types, config, runtime, runs   what everything speaks: shapes, units, settings, run folder
       data/        where ECGs, questions and outcomes come from
       features/    what is computed from one ECG
       text/        what is said about one ECG, and who says it
@@ -11,7 +11,8 @@ Data flows down this list; a room imports only from rooms above it (`tests/test_
       reports/     what a person looks at: figures, widgets, tables
     parity, runner, cli, notebooks   thin: they choose, call and explain
 
-Importing `ecgkit` itself is cheap: it does not import torch. For research and teaching, not for diagnosis.
+Importing `ecgkit` itself is cheap: it does not import torch. For research and teaching, not for
+diagnosis.
 """
 
 __version__ = "0.1.0"

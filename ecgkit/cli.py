@@ -1,6 +1,7 @@
 """The `ecgkit` command: each subcommand is a few lines that call the package.
 
-Exit codes: 0 done, 1 a check or a notebook cell failed, 2 the input cannot be used (one sentence says why).
+Exit codes: 0 done, 1 a check or a notebook cell failed, 2 the input cannot be used (one sentence
+says why).
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def _execute(notebooks, params: dict, force: bool) -> int:
 
     from ecgkit.runner import run_notebooks
 
-    # Notebooks run in their own folder, so a path the user typed here is made absolute; '' stays "not given".
+    # Notebooks run in their own folder, so a path the user typed here is made absolute; '' stays
+    # "not given".
     for name in ("DATA", "ECGQA", "OUT"):
         value = params.get(name, "")
         if value and value != "synthetic":
@@ -127,11 +129,14 @@ def _data(args) -> int:
     cohort = open_cohort(config)
     questions = open_questions(config, cohort)
     print(
-        f"{cohort.name}: {len(cohort.table)} ECGs of {cohort.table.patient_id.nunique()} patients at "
-        f"{cohort.store.fs} Hz, {len(cohort.quarantine)} quarantined; fingerprint {cohort.fingerprint}"
+        f"{cohort.name}: {len(cohort.table)} ECGs of {cohort.table.patient_id.nunique()} patients "
+        "at "
+        f"{cohort.store.fs} Hz, {len(cohort.quarantine)} quarantined; fingerprint "
+        f"{cohort.fingerprint}"
     )
     print(
-        f"questions ({questions.source}): {len(questions.table)} kept, {len(questions.dropped)} dropped"
+        f"questions ({questions.source}): {len(questions.table)} kept, {len(questions.dropped)} "
+        "dropped"
     )
     print(
         questions.table.groupby(["question_type", "split"]).size().unstack(fill_value=0).to_string()
@@ -165,7 +170,8 @@ def _parity(args) -> int:
         print(f"\n{path}")
         for check in checks:
             print(
-                f"  {'ok  ' if check.passed else 'MISS'} {check.difference:9.2e} (tolerance {check.tolerance:.0e})  {check.name}"
+                f"  {'ok  ' if check.passed else 'MISS'} {check.difference:9.2e} (tolerance "
+                f"{check.tolerance:.0e})  {check.name}"
             )
     print(f"\nparity: {len(files)} run, 0 skipped, {missed} missed")
     return 1 if missed else 0

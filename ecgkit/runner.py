@@ -1,4 +1,5 @@
-"""Runs notebooks headless through papermill: order, skipping what has not changed, resume, run.json, the HTML page.
+"""Runs notebooks headless through papermill: order, skipping what has not changed, resume,
+run.json, the HTML page.
 
 Usage:
     run_notebooks(["03_baselines"], {"PRESET": "tiny"})       # returns the exit code
@@ -34,7 +35,8 @@ PACKAGE = Path(__file__).resolve().parent
 def run_notebooks(names: Sequence[str], params: Mapping[str, object], force: bool = False) -> int:
     """Executes `names` (all when empty) with `params`; returns 0, or 1 when a cell failed.
 
-    Raises ConfigError or DataError before anything runs: unknown notebook or parameter, unusable data.
+    Raises ConfigError or DataError before anything runs: unknown notebook or parameter, unusable
+    data.
     """
     names = choose(names)
     configs = resolve(names, params)
@@ -56,11 +58,13 @@ def run_notebooks(names: Sequence[str], params: Mapping[str, object], force: boo
     return 1 if failed else 0
 
 
-# --- before anything runs -------------------------------------------------------------------------------------------
+# --- before anything runs -------------------------------------------------------------------------
 
 
 def choose(names: Sequence[str]) -> list[str]:
-    """Full notebook names in order; accepts `03`, `03_baselines` or `notebooks/03_baselines.ipynb`."""
+    """Full notebook names in order; accepts `03`, `03_baselines` or
+    `notebooks/03_baselines.ipynb`.
+    """
     chosen = set()
     for name in names or CONFIGS:
         stem = Path(name).stem
@@ -72,7 +76,9 @@ def choose(names: Sequence[str]) -> list[str]:
 
 
 def resolve(names: Sequence[str], params: Mapping[str, object]) -> dict[str, KitConfig]:
-    """One config per notebook. A parameter counts for the notebooks that have it; one that none has is an error."""
+    """One config per notebook. A parameter counts for the notebooks that have it; one that none has
+    is an error.
+    """
     fields = {n: {f.name for f in dataclasses.fields(CONFIGS[n])} for n in names}
     for name in params:
         if not any(name.lower() in known for known in fields.values()):
@@ -83,9 +89,11 @@ def resolve(names: Sequence[str], params: Mapping[str, object]) -> dict[str, Kit
 
 
 def check_inputs(config: KitConfig) -> str:
-    """Opens real data once, so that a wrong path or a broken file is a sentence before the first notebook runs.
+    """Opens real data once, so that a wrong path or a broken file is a sentence before the first
+    notebook runs.
 
-    Returns the data's fingerprint ('' for the simulated cohort, which code and config already determine).
+    Returns the data's fingerprint ('' for the simulated cohort, which code and config already
+    determine).
     """
     if config.simulated and not config.ecgqa:
         return ""
@@ -102,7 +110,7 @@ def _own(params: Mapping[str, object], fields: set[str]) -> dict[str, object]:
     return {k: v for k, v in params.items() if k.lower() in fields}
 
 
-# --- one notebook ---------------------------------------------------------------------------------------------------
+# --- one notebook ---------------------------------------------------------------------------------
 
 
 def _run_one(name, config, params, folder, record, data, force) -> None:
@@ -132,7 +140,9 @@ def _run_one(name, config, params, folder, record, data, force) -> None:
 
 
 def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: Path) -> str:
-    """Runs one notebook into `folder/executed.ipynb`; returns '' or a line naming the failing cell and its error."""
+    """Runs one notebook into `folder/executed.ipynb`; returns '' or a line naming the failing cell
+    and its error.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -157,7 +167,9 @@ def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: 
 
 
 def _cell_name(path: Path, index: int) -> str:
-    """The heading above a cell and its first line of code, so that a reader finds it without counting."""
+    """The heading above a cell and its first line of code, so that a reader finds it without
+    counting.
+    """
     cells = json.loads(path.read_text())["cells"]
     above = [
         line.lstrip("# ").strip()
@@ -171,7 +183,9 @@ def _cell_name(path: Path, index: int) -> str:
 
 
 def _to_html(folder: Path) -> str:
-    """Renders executed.ipynb with its figures; returns the page's path relative to the run folder."""
+    """Renders executed.ipynb with its figures; returns the page's path relative to the run
+    folder.
+    """
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(embed_images=True).from_filename(str(folder / "executed.ipynb"))
@@ -189,7 +203,7 @@ def _entry(status: str, seconds: float = 0.0, html: str = "", cell: str = "") ->
     return {"status": status, "seconds": round(seconds, 1), "html": html, "cell": cell}
 
 
-# --- what a result depends on ---------------------------------------------------------------------------------------
+# --- what a result depends on ---------------------------------------------------------------------
 
 
 def _fingerprint(name: str, config: KitConfig, data: str, entries: Mapping[str, Mapping]) -> str:
@@ -216,7 +230,7 @@ def code_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-# --- run.json and the page ------------------------------------------------------------------------------------------
+# --- run.json and the page ------------------------------------------------------------------------
 
 
 def _open_record(folder: Path, config: KitConfig, params: Mapping[str, object]) -> dict:

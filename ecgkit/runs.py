@@ -1,6 +1,7 @@
 """The run folder: what a notebook writes, where, and how it says what it wrote.
 
-`runs/<run>/<notebook>/{config.json, metrics.json, figures/, ...}`; `reports/ledger.py` reads only these files.
+`runs/<run>/<notebook>/{config.json, metrics.json, figures/, ...}`; `reports/ledger.py` reads only
+these files.
 
 Usage, in a notebook's set-up cell:
     run = runs.start("03_baselines", globals())     # config, folder, seed, versions, clock
@@ -39,9 +40,11 @@ BUDGET_S = {
 
 
 def start(notebook: str, names: Mapping[str, object]) -> Run:
-    """Begins a notebook's run from its `globals()`: every all-capitals name there must be a parameter.
+    """Begins a notebook's run from its `globals()`: every all-capitals name there must be a
+    parameter.
 
-    Prints the resolved config and where output goes. Raises ConfigError for a name that is no field (a typo).
+    Prints the resolved config and where output goes. Raises ConfigError for a name that is no field
+    (a typo).
     """
     params = {k: v for k, v in names.items() if k.isupper() and not k.startswith("_")}
     config = CONFIGS[notebook].from_params(params)
@@ -73,22 +76,27 @@ class Run:
         self.budget_s = BUDGET_S[notebook] if config.preset == "demo" and config.simulated else None
         config.save(self.folder / "config.json")
 
-    # --- reading other notebooks --------------------------------------------------------------------------------
+    # --- reading other notebooks ------------------------------------------------------------------
 
     def sibling(self, notebook: str, *parts: str) -> Path:
-        """A file another notebook of the same run wrote. Raises DataError naming the notebook to run first."""
+        """A file another notebook of the same run wrote. Raises DataError naming the notebook to
+        run first.
+        """
         path = self.folder.parent.joinpath(notebook, *parts)
         if not path.exists():
             raise DataError(
-                f"{'/'.join((notebook, *parts))} is not in {_shown(self.folder.parent)}; run notebook {notebook} first "
+                f"{'/'.join((notebook, *parts))} is not in {_shown(self.folder.parent)}; run "
+                f"notebook {notebook} first "
                 f"(ecgkit run {notebook} --preset {self.config.preset} --data {self.config.data})."
             )
         return path
 
-    # --- writing ------------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------
 
     def uses(self, cohort) -> None:
-        """Notes which data every metric of this run came from (name, fingerprint, simulated or not)."""
+        """Notes which data every metric of this run came from (name, fingerprint, simulated or
+        not).
+        """
         self.data = {
             "name": cohort.name,
             "fingerprint": cohort.fingerprint,
@@ -97,7 +105,9 @@ class Run:
         }
 
     def figure(self, figure, name: str, caption: str):
-        """Saves `figures/<name>.png` with its caption and returns the figure, so that the cell shows it."""
+        """Saves `figures/<name>.png` with its caption and returns the figure, so that the cell
+        shows it.
+        """
         figure.savefig(self.figures / f"{name}.png", dpi=110, bbox_inches="tight")
         self.captions[name] = caption
         return figure
@@ -114,7 +124,9 @@ class Run:
         note: str = "",
         headline: bool = False,
     ) -> float:
-        """Records one number with its interval (`low`, `high`), the count `n` it rests on, and a note. Returns it."""
+        """Records one number with its interval (`low`, `high`), the count `n` it rests on, and a
+        note. Returns it.
+        """
         row = {
             "value": _plain(value),
             "low": _plain(low),
@@ -134,7 +146,9 @@ class Run:
         return value
 
     def check(self, claim: str, holds: bool) -> None:
-        """A "Check yourself" line. Demo preset on the simulated cohort: the claim must hold. Elsewhere it is printed."""
+        """A "Check yourself" line. Demo preset on the simulated cohort: the claim must hold.
+        Elsewhere it is printed.
+        """
         holds = bool(holds)
         binding = self.config.preset == "demo" and self.config.simulated
         self.checks.append({"claim": claim, "holds": holds, "binding": binding})
@@ -158,11 +172,14 @@ class Run:
         return time.time() - self.started
 
     def finish(self) -> None:
-        """Writes metrics.json, then prints time used and allowed and every file this notebook left behind."""
+        """Writes metrics.json, then prints time used and allowed and every file this notebook left
+        behind.
+        """
         used = self.seconds()
         if not self.data and self.metrics:
             raise ConfigError(
-                f"{self.notebook}: call run.uses(cohort) before run.finish(), so each metric names its data."
+                f"{self.notebook}: call run.uses(cohort) before run.finish(), so each metric "
+                "names its data."
             )
         body = {
             "notebook": self.notebook,
@@ -180,7 +197,8 @@ class Run:
         write_json(self.folder / "metrics.json", body)
         allowed = f" of {self.budget_s} s allowed" if self.budget_s else ""
         print(
-            f"Used {used:.0f} s{allowed} · peak memory {body['peak_memory_gb']:.1f} GB · {body['machine']}"
+            f"Used {used:.0f} s{allowed} · peak memory {body['peak_memory_gb']:.1f} GB · "
+            f"{body['machine']}"
         )
         print(f"Files in {_shown(self.folder)}:")
         for path in sorted(self.folder.rglob("*")):
@@ -207,7 +225,9 @@ def _plain(value):
 
 
 def _shown(path: Path) -> str:
-    """A path as a reader wants it: relative to the project, so that no machine's folders stand in a notebook."""
+    """A path as a reader wants it: relative to the project, so that no machine's folders stand in a
+    notebook.
+    """
     try:
         return str(path.relative_to(runtime.project_root()))
     except ValueError:

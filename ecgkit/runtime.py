@@ -1,4 +1,5 @@
-"""The machine the kit runs on: folders, seeds, device, precision, progress, time budget, environment report.
+"""The machine the kit runs on: folders, seeds, device, precision, progress, time budget,
+environment report.
 
 Nothing here imports torch until a function needs it, so that `import ecgkit` stays cheap.
 """
@@ -35,11 +36,13 @@ PACKAGES = (
     "jupyterlab",
 )
 
-# --- folders ------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def project_root() -> Path:
-    """The clone's folder when run inside one (or beside it, in notebooks/), else the current folder (pip install, Colab)."""
+    """The clone's folder when run inside one (or beside it, in notebooks/), else the current folder
+    (pip install, Colab).
+    """
     for start in (Path.cwd(), Path(__file__).resolve().parent):
         for folder in (start, *start.parents):
             if (folder / "ecgkit" / "__init__.py").exists() and (folder / "notebooks").is_dir():
@@ -58,12 +61,14 @@ def cache_dir() -> Path:
 
 
 def shared_dir() -> Path | None:
-    """The folder of parity fixtures and real test data (`ECGKIT_SHARED`, else `../shared` beside the clone), or None."""
+    """The folder of parity fixtures and real test data (`ECGKIT_SHARED`, else `../shared` beside
+    the clone), or None.
+    """
     folder = Path(os.environ.get("ECGKIT_SHARED") or project_root().parent / "shared")
     return folder if folder.is_dir() else None
 
 
-# --- randomness and device ----------------------------------------------------------------------------------------
+# --- randomness and device ------------------------------------------------------------------------
 
 
 def set_seed(seed: int) -> None:
@@ -76,7 +81,9 @@ def set_seed(seed: int) -> None:
 
 
 def pick_device(name: str = "auto"):
-    """Returns the torch.device `name` stands for; `auto` takes cuda, then mps, then cpu. Raises ConfigError if absent."""
+    """Returns the torch.device `name` stands for; `auto` takes cuda, then mps, then cpu. Raises
+    ConfigError if absent.
+    """
     import torch
 
     have = {
@@ -88,14 +95,15 @@ def pick_device(name: str = "auto"):
         name = next(kind for kind in ("cuda", "mps", "cpu") if have[kind])
     if not have.get(name, False):
         raise ConfigError(
-            f"DEVICE is {name!r}, but this machine offers {', '.join(k for k, v in have.items() if v)}."
+            f"DEVICE is {name!r}, but this machine offers "
+            f"{', '.join(k for k, v in have.items() if v)}."
         )
     return torch.device(name)
 
 
 def pick_precision(name: str, device) -> str:
-    """Returns fp32 | fp16 | bf16. `auto`: bf16 where the GPU has it natively, fp16 (with loss scaling) on older GPUs
-    such as a T4, fp32 elsewhere (CPU runs stay exactly reproducible)."""
+    """Returns fp32 | fp16 | bf16. `auto`: bf16 where the GPU has it natively, fp16 (with loss
+    scaling) on older GPUs such as a T4, fp32 elsewhere (CPU runs stay exactly reproducible)."""
     import torch
 
     if name != "auto":
@@ -105,11 +113,13 @@ def pick_precision(name: str, device) -> str:
     return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
 
 
-# --- progress -----------------------------------------------------------------------------------------------------
+# --- progress -------------------------------------------------------------------------------------
 
 
 def is_batch() -> bool:
-    """True under `ecgkit run`, papermill and pytest: no live widgets, one plain line per ten seconds instead."""
+    """True under `ecgkit run`, papermill and pytest: no live widgets, one plain line per ten
+    seconds instead.
+    """
     return (
         bool(os.environ.get("ECGKIT_BATCH"))
         or not sys.stderr.isatty()
@@ -120,7 +130,9 @@ def is_batch() -> bool:
 def progress(
     items: Iterable, label: str, total: int | None = None, every_s: float = 10.0
 ) -> Iterator:
-    """Yields `items`, showing a tqdm bar in a live kernel and one text line per `every_s` seconds in a batch run."""
+    """Yields `items`, showing a tqdm bar in a live kernel and one text line per `every_s` seconds
+    in a batch run.
+    """
     if total is None and hasattr(items, "__len__"):
         total = len(items)
     if not is_batch():
@@ -153,11 +165,13 @@ class Budget:
         return float("inf") if self.seconds is None else self.seconds - self.used()
 
 
-# --- reports on the machine and the code --------------------------------------------------------------------------
+# --- reports on the machine and the code ----------------------------------------------------------
 
 
 def peak_memory_gb() -> float:
-    """Peak resident memory of this process in GB (ru_maxrss is in kB on Linux, in bytes on macOS)."""
+    """Peak resident memory of this process in GB (ru_maxrss is in kB on Linux, in bytes on
+    macOS).
+    """
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
 
@@ -184,7 +198,9 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, object]:
-    """Commit and whether the tree had uncommitted changes; {'commit': 'not a git checkout'} elsewhere."""
+    """Commit and whether the tree had uncommitted changes; {'commit': 'not a git checkout'}
+    elsewhere.
+    """
 
     def git(*args: str) -> str:
         return subprocess.run(
@@ -209,8 +225,10 @@ def environment_report() -> str:
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     lines = [
-        f"ecgkit {__version__} · Python {platform.python_version()} · {platform.system()} {platform.machine()}",
-        f"cpu: {cpu_model()}, {os.cpu_count()} cores, torch threads {torch.get_num_threads()} · gpu: {gpu}",
+        f"ecgkit {__version__} · Python {platform.python_version()} · {platform.system()} "
+        f"{platform.machine()}",
+        f"cpu: {cpu_model()}, {os.cpu_count()} cores, torch threads {torch.get_num_threads()} · "
+        f"gpu: {gpu}",
         " · ".join(f"{k} {v}" for k, v in versions().items()),
     ]
     return "\n".join(lines)

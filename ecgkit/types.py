@@ -1,7 +1,7 @@
 """What every room speaks: lead names, the ECG record, and errors that are sentences.
 
-Shape letters used all over the kit: B batch, C leads, T samples, P patches (ECG tokens), L text tokens,
-D width, H heads, K shots, N ways.
+Shape letters used all over the kit: B batch, C leads, T samples, P patches (ECG tokens), L text
+tokens, D width, H heads, K shots, N ways.
 
 Usage:
     record = ECGRecord(signal, fs=500, leads=LEADS, ecg_id=1)     # signal (C, T) float32 in mV
@@ -16,7 +16,8 @@ import numpy as np
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 _CANONICAL = {name.upper(): name for name in LEADS}
-# Names other systems write: CODE-15 % says DI, DII, DIII; some devices write MDC_ECG_LEAD_I or "Lead I".
+# Names other systems write: CODE-15 % says DI, DII, DIII; some devices write MDC_ECG_LEAD_I or
+# "Lead I".
 _CANONICAL |= {"DI": "I", "DII": "II", "DIII": "III"}
 
 NOT_FOR_DIAGNOSIS = "For research and teaching, not for diagnosis."
@@ -56,10 +57,11 @@ def canonical_lead(name: str) -> str:
 
 @dataclass(frozen=True)
 class ECGRecord:
-    """One ECG with its units: `signal` (C, T) float32 in mV, sampled at `fs` Hz, one row per name in `leads`.
+    """One ECG with its units: `signal` (C, T) float32 in mV, sampled at `fs` Hz, one row per name
+    in `leads`.
 
-    `ecg_id` is the identifier in its source (int for PTB-XL), `meta` whatever the source says about the record.
-    Raises DataError when signal and leads disagree.
+    `ecg_id` is the identifier in its source (int for PTB-XL), `meta` whatever the source says about
+    the record. Raises DataError when signal and leads disagree.
     """
 
     signal: np.ndarray
@@ -71,12 +73,14 @@ class ECGRecord:
     def __post_init__(self):
         if self.signal.ndim != 2 or len(self.signal) != len(self.leads):
             raise DataError(
-                f"Record {self.ecg_id}: signal of shape {self.signal.shape} does not have one row for each of "
+                f"Record {self.ecg_id}: signal of shape {self.signal.shape} does not have one row "
+                "for each of "
                 f"{len(self.leads)} leads; give it as (leads, samples)."
             )
         if len(set(self.leads)) != len(self.leads):
             raise DataError(
-                f"Record {self.ecg_id}: lead names repeat ({', '.join(self.leads)}); name each lead once."
+                f"Record {self.ecg_id}: lead names repeat ({', '.join(self.leads)}); name each "
+                "lead once."
             )
 
     @property
@@ -88,11 +92,14 @@ class ECGRecord:
         return self.n_samples / self.fs
 
     def select(self, leads: tuple[str, ...]) -> ECGRecord:
-        """Returns the record with exactly `leads`, in that order, matched by name. Raises DataError naming absent ones."""
+        """Returns the record with exactly `leads`, in that order, matched by name. Raises DataError
+        naming absent ones.
+        """
         missing = [name for name in leads if name not in self.leads]
         if missing:
             raise DataError(
-                f"Record {self.ecg_id} has no lead {', '.join(missing)}; it holds {', '.join(self.leads)}."
+                f"Record {self.ecg_id} has no lead {', '.join(missing)}; it holds "
+                f"{', '.join(self.leads)}."
             )
         rows = [self.leads.index(name) for name in leads]
         return replace(self, signal=self.signal[rows], leads=tuple(leads))

@@ -1,4 +1,6 @@
-"""Fixtures every test file may use. Data in the shared folder is read in place; where it is absent, tests say so and skip."""
+"""Fixtures every test file may use. Data in the shared folder is read in place; where it is absent,
+tests say so and skip.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Notebook lint: committed clean, prose before code, nothing defined, every parameter a config field."""
+"""Notebook lint: committed clean, prose before code, nothing defined, every parameter a config
+field.
+"""
 
 import ast
 import dataclasses

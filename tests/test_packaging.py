@@ -1,4 +1,6 @@
-"""What an installer reads: pyproject, environment.yml, constraints; and what importing the kit costs."""
+"""What an installer reads: pyproject, environment.yml, constraints; and what importing the kit
+costs.
+"""
 
 import re
 import subprocess
@@ -60,7 +62,12 @@ def test_import_is_light():
 
 
 def test_command_line_help_does_not_import_torch():
-    code = "import sys, ecgkit.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys, ecgkit.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

@@ -1,4 +1,6 @@
-"""Golden fixtures of the published implementations, on CPU and, where there is one, on CUDA within 1e-3."""
+"""Golden fixtures of the published implementations, on CPU and, where there is one, on CUDA within
+1e-3.
+"""
 
 import numpy as np
 import pytest

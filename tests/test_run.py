@@ -1,4 +1,6 @@
-"""The whole kit through its own command: every notebook in `tiny`, on simulated and on real data, and what goes wrong."""
+"""The whole kit through its own command: every notebook in `tiny`, on simulated and on real data,
+and what goes wrong.
+"""
 
 import json
 import os
@@ -86,7 +88,9 @@ def test_a_second_run_skips_everything(tiny_run):
 
 @pytest.mark.slow
 def test_nbval_on_every_notebook(tiny_run):
-    """Cell by cell under nbval; the executed copies carry the tiny parameters and find their caches filled."""
+    """Cell by cell under nbval; the executed copies carry the tiny parameters and find their caches
+    filled.
+    """
     paths = [str(tiny_run / name / "executed.ipynb") for name in CONFIGS]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", *paths],
@@ -113,7 +117,7 @@ def test_every_notebook_runs_on_real_records(shared, tmp_path):
             assert body["data"]["n_ecgs"] == 400
 
 
-# --- what goes wrong is one sentence and exit code 2 ------------------------------------------------------------------
+# --- what goes wrong is one sentence and exit code 2 ----------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Settings: one config class per notebook, one file per study. `CONFIGS` says which notebook takes which."""
+"""Settings: one config class per notebook, one file per study. `CONFIGS` says which notebook takes
+which.
+"""
 
 from ecgkit.config.base import PRESETS, KitConfig, setting, short_hash
 from ecgkit.config.baselines import BaselinesConfig

@@ -1,7 +1,9 @@
-"""Settings that document themselves: frozen dataclasses whose fields carry their doc and their preset values.
+"""Settings that document themselves: frozen dataclasses whose fields carry their doc and their
+preset values.
 
-A name in a notebook's `parameters` cell, in `--set NAME=VALUE` and in a dataclass is the same name; notebooks write it
-in capitals (`N_STEPS`), the field in lower case. A preset (tiny | demo | paper) only changes numbers.
+A name in a notebook's `parameters` cell, in `--set NAME=VALUE` and in a dataclass is the same name;
+notebooks write it in capitals (`N_STEPS`), the field in lower case. A preset (tiny | demo | paper)
+only changes numbers.
 
 Usage:
     config = BaselinesConfig.from_params({"PRESET": "tiny", "N_STEPS": 5})
@@ -28,7 +30,9 @@ _UNSET = object()
 def setting(
     doc: str, default=_UNSET, *, tiny=_UNSET, demo=_UNSET, paper=_UNSET, choices: tuple = ()
 ):
-    """A dataclass field with one-line `doc`; give either one `default` or a value per preset (absent ones take `demo`)."""
+    """A dataclass field with one-line `doc`; give either one `default` or a value per preset
+    (absent ones take `demo`).
+    """
     demo = default if demo is _UNSET else demo
     if demo is _UNSET:
         raise TypeError("setting() needs a default or a demo value")
@@ -44,7 +48,9 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class KitConfig:
-    """What every notebook takes: the preset, the data, where to write, and the cohort all studies share."""
+    """What every notebook takes: the preset, the data, where to write, and the cohort all studies
+    share.
+    """
 
     preset: str = setting(
         "tiny (seconds) | demo (minutes on 2 cores) | paper (published sizes)",
@@ -76,15 +82,17 @@ class KitConfig:
         "ECG-QA wording: template | paraphrased", "paraphrased", choices=("template", "paraphrased")
     )
 
-    # --- building -----------------------------------------------------------------------------------------------
+    # --- building ---------------------------------------------------------------------------------
 
     @classmethod
     def from_params(cls, params: Mapping[str, object]):
         """Builds the config from names of any case; None means "the preset's value".
 
-        Names that start with an underscore or are not all capitals are passed over when they come from a notebook's
+        Names that start with an underscore or are not all capitals are passed over when they come
+        from a notebook's
         `globals()` (see `runs.start`), never here: here each name must be a field.
-        Raises ConfigError for an unknown name, a wrong type, a value outside its choices, or a contradiction.
+        Raises ConfigError for an unknown name, a wrong type, a value outside its choices, or a
+        contradiction.
         """
         given = {name.lower(): value for name, value in params.items() if value is not None}
         fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -112,22 +120,26 @@ class KitConfig:
         return config
 
     def check(self) -> None:
-        """Raises ConfigError on a contradiction, naming both fields. Subclasses add their own and call super()."""
+        """Raises ConfigError on a contradiction, naming both fields. Subclasses add their own and
+        call super().
+        """
         if self.fs not in (100, 250, 400, 500):
             raise ConfigError(f"FS is {self.fs}; the store takes 100, 250, 400 or 500 Hz.")
         if self.seconds <= 0:
             raise ConfigError(f"SECONDS is {self.seconds}; it must be positive.")
         if self.ecgqa and self.simulated:
             raise ConfigError(
-                f"ECGQA is {self.ecgqa!r} but DATA is 'synthetic': ECG-QA asks about PTB-XL recordings. "
+                f"ECGQA is {self.ecgqa!r} but DATA is 'synthetic': ECG-QA asks about PTB-XL "
+                "recordings. "
                 "Give DATA the PTB-XL folder or .zip, or leave ECGQA empty."
             )
         if self.cohort_size < 20:
             raise ConfigError(
-                f"COHORT_SIZE is {self.cohort_size}; a cohort needs at least 20 ECGs to fill ten folds."
+                f"COHORT_SIZE is {self.cohort_size}; a cohort needs at least 20 ECGs to fill ten "
+                "folds."
             )
 
-    # --- reading ------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     @property
     def simulated(self) -> bool:
@@ -169,7 +181,9 @@ def short_hash(content) -> str:
 
 
 def _coerce(name: str, value, hint, field):
-    """Turns `value` (a string when it came from the command line) into the field's type, or says why it cannot."""
+    """Turns `value` (a string when it came from the command line) into the field's type, or says
+    why it cannot.
+    """
     kinds = (
         [k for k in typing.get_args(hint) if k is not type(None)] if _is_optional(hint) else [hint]
     )

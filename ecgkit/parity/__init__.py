@@ -1,8 +1,9 @@
-"""Numeric parity with the published implementations: which model a golden fixture belongs to, and the comparison.
+"""Numeric parity with the published implementations: which model a golden fixture belongs to, and
+the comparison.
 
 Usage:
-    checks = compare_file("esi_model_small.npz")          # builds the model, loads the weights, compares
-    all(check.passed for check in checks)
+    checks = compare_file("esi_model_small.npz")          # builds the model, loads the weights,
+    compares all(check.passed for check in checks)
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def find_case(path: str | Path) -> tuple[Case, dict[str, np.ndarray]]:
 
 
 def compare_file(path: str | Path, device: str = "cpu") -> list[Check]:
-    """Builds the model a fixture belongs to, loads its weights and compares; see `find_case` for errors."""
+    """Builds the model a fixture belongs to, loads its weights and compares; see `find_case` for
+    errors.
+    """
     from ecgkit.runtime import pick_device
 
     case, arrays = find_case(path)
@@ -53,7 +56,9 @@ def compare_file(path: str | Path, device: str = "cpu") -> list[Check]:
 
 
 def golden_files() -> list[Path]:
-    """The fixtures of the shared folder (`ECGKIT_SHARED`, else `../shared`); empty where it is absent."""
+    """The fixtures of the shared folder (`ECGKIT_SHARED`, else `../shared`); empty where it is
+    absent.
+    """
     from ecgkit.runtime import shared_dir
 
     folder = shared_dir()

@@ -1,4 +1,6 @@
-"""One comparison of ours against a golden fixture, and how a family of fixtures registers itself."""
+"""One comparison of ours against a golden fixture, and how a family of fixtures registers
+itself.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of fixture. `recognises(file_stem, arrays)` says whether an .npz is of this kind (by its keys first);
-    `compare(arrays, device)` builds the model, loads the weights, runs it and returns the checks."""
+    """One kind of fixture. `recognises(file_stem, arrays)` says whether an .npz is of this kind (by
+    its keys first);
+    `compare(arrays, device)` builds the model, loads the weights, runs it and returns the
+    checks."""
 
     name: str
     recognises: Callable[[str, dict[str, np.ndarray]], bool]
@@ -29,7 +33,9 @@ class Case:
 
 
 def close(name: str, ours, expected, atol: float, rtol: float = 0.0) -> Check:
-    """Compares tensors or arrays of equal shape; a shape mismatch or a NaN on one side only is a failed check."""
+    """Compares tensors or arrays of equal shape; a shape mismatch or a NaN on one side only is a
+    failed check.
+    """
     if hasattr(ours, "detach"):
         ours = ours.detach().double().cpu().numpy()
     ours, expected = np.asarray(ours, dtype=np.float64), np.asarray(expected, dtype=np.float64)

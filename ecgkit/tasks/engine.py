@@ -1,13 +1,14 @@
 """The one training loop of the kit, on Hugging Face Accelerate.
 
-A study brings its model, `make_batch` and `loss_fn`; the engine owns order, device, precision, schedule, logging, resume
-and the time budget. A run killed at any moment continues where its last checkpoint stood, with the same numbers: the item
-order and the augmentation generator depend on (seed, step) alone, everything else is in the checkpoint.
+A study brings its model, `make_batch` and `loss_fn`; the engine owns order, device, precision,
+schedule, logging, resume and the time budget. A run killed at any moment continues where its last
+checkpoint stood, with the same numbers: the item order and the augmentation generator depend on
+(seed, step) alone, everything else is in the checkpoint.
 
 Usage:
     settings = TrainSettings(n_steps=200, batch_size=64, lr=1e-3)
-    log = fit(model, n_items, make_batch, loss_fn, settings, folder, evaluate=validate, fingerprint=cohort.fingerprint)
-    log.table[["step", "loss"]]
+    log = fit(model, n_items, make_batch, loss_fn, settings, folder, evaluate=validate,
+    fingerprint=cohort.fingerprint) log.table[["step", "loss"]]
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ SCHEDULES = ("cosine", "linear", "constant", "tri_stage")
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    """How to train: AdamW on every parameter that requires a gradient (no decay on vectors), one learning-rate schedule."""
+    """How to train: AdamW on every parameter that requires a gradient (no decay on vectors), one
+    learning-rate schedule.
+    """
 
     n_steps: int
     batch_size: int
@@ -70,7 +73,9 @@ class TrainSettings:
 
 @dataclasses.dataclass
 class TrainLog:
-    """What training left behind. `finished` is False when the time budget stopped it; call `fit` again to go on."""
+    """What training left behind. `finished` is False when the time budget stopped it; call `fit`
+    again to go on.
+    """
 
     table: pd.DataFrame  # step, loss, ..., lr, seconds, eval_...
     finished: bool
@@ -87,13 +92,15 @@ class TrainLog:
         }
 
 
-# --- the order of items and the learning rate are functions of the step alone --------------------------------------
+# --- the order of items and the learning rate are functions of the step alone ---------------------
 
 
 def batch_indices(
     step: int, n_items: int, batch_size: int, seed: int, drop_last: bool = True
 ) -> np.ndarray:
-    """The items of `step` (from 0): each epoch is a fresh permutation that depends on (seed, epoch) alone."""
+    """The items of `step` (from 0): each epoch is a fresh permutation that depends on (seed, epoch)
+    alone.
+    """
     batch_size = min(batch_size, n_items)
     per_epoch = n_items // batch_size if drop_last else math.ceil(n_items / batch_size)
     epoch, position = divmod(step, per_epoch)
@@ -102,7 +109,9 @@ def batch_indices(
 
 
 def lr_factor(step: int, settings: TrainSettings) -> float:
-    """Fraction of `lr` at `step`. tri_stage is fairseq's: 10 % warm-up from 0.01, 40 % hold, 50 % decay to 0.05."""
+    """Fraction of `lr` at `step`. tri_stage is fairseq's: 10 % warm-up from 0.01, 40 % hold, 50 %
+    decay to 0.05.
+    """
     total = settings.n_steps
     if settings.schedule == "tri_stage":
         if step < 0.1 * total:
@@ -116,7 +125,7 @@ def lr_factor(step: int, settings: TrainSettings) -> float:
     return max(0.0, shapes[settings.schedule])
 
 
-# --- the loop -----------------------------------------------------------------------------------------------------
+# --- the loop -------------------------------------------------------------------------------------
 
 
 def fit(
@@ -129,17 +138,20 @@ def fit(
     evaluate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
     fingerprint: str = "",
 ) -> TrainLog:
-    """Trains `model` in place and returns its log; resumes from `folder`, or loads what is already finished there.
+    """Trains `model` in place and returns its log; resumes from `folder`, or loads what is already
+    finished there.
 
-    `make_batch(indices (B,), rng)` returns CPU tensors; `loss_fn(model, batch)` returns scalars, of which "loss" is
-    minimised; `evaluate(model)` returns numbers, logged as `eval_<name>`. `fingerprint` names the data and whatever
-    else decides the result; a checkpoint with another one is not resumed.
-    Writes log.jsonl, log.csv, model.safetensors and, while unfinished, state/.
-    Raises ModelError on a loss that is not finite, after writing the batch's items to bad_batch.json.
+    `make_batch(indices (B,), rng)` returns CPU tensors; `loss_fn(model, batch)` returns scalars, of
+    which "loss" is minimised; `evaluate(model)` returns numbers, logged as `eval_<name>`.
+    `fingerprint` names the data and whatever else decides the result; a checkpoint with another one
+    is not resumed. Writes log.jsonl, log.csv, model.safetensors and, while unfinished, state/.
+    Raises ModelError on a loss that is not finite, after writing the batch's items to
+    bad_batch.json.
     """
     if n_items < 1:
         raise ModelError(
-            f"There is nothing to train on: {Path(folder).name} was given no items; check the split it takes."
+            f"There is nothing to train on: {Path(folder).name} was given no items; check the "
+            "split it takes."
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +179,8 @@ class _Loop:
             optimiser, lambda step: lr_factor(step, settings)
         )
         self.bare_model = model
-        # The schedule is stepped by us once per update, whatever the number of processes, so it is not prepared.
+        # The schedule is stepped by us once per update, whatever the number of processes, so it is
+        # not prepared.
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.schedule = schedule
         self.step, self.spent, self.rows = 0, 0.0, []
@@ -234,11 +247,12 @@ class _Loop:
             json.dumps({"step": step, "items": indices.tolist(), "losses": values}, indent=2)
         )
         raise ModelError(
-            f"The loss is not finite at step {step} of {self.folder.name} ({values}); the batch's items are in "
+            f"The loss is not finite at step {step} of {self.folder.name} ({values}); the batch's "
+            "items are in "
             f"{path.name}. Lower the learning rate or look at those recordings."
         )
 
-    # --- log ------------------------------------------------------------------------------------------------------
+    # --- log --------------------------------------------------------------------------------------
 
     def _log(self, values: dict[str, float]) -> None:
         row = {
@@ -271,10 +285,12 @@ class _Loop:
             for name, value in row.items():
                 self.writer.add_scalar(name, value, self.step)
 
-    # --- checkpoints ----------------------------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------
 
     def _save_state(self) -> None:
-        """Writes the checkpoint beside the old one, then swaps them, so that a kill leaves one of the two whole."""
+        """Writes the checkpoint beside the old one, then swaps them, so that a kill leaves one of
+        the two whole.
+        """
         fresh = self.folder / "state.part"
         shutil.rmtree(fresh, ignore_errors=True)
         self.accelerator.save_state(str(fresh))
@@ -335,7 +351,9 @@ class _Loop:
 
 
 def _key(model, n_items: int, settings: TrainSettings, fingerprint: str) -> str:
-    """What a checkpoint must agree on to be resumed; the time budget may differ between sittings."""
+    """What a checkpoint must agree on to be resumed; the time budget may differ between
+    sittings.
+    """
     ignored = ("time_budget_s", "checkpoint_every", "device")
     chosen = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ignored}
     shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
@@ -365,7 +383,9 @@ def _parameter_groups(model, weight_decay: float) -> list[dict]:
 
 
 def _accelerator(device: torch.device, precision: str):
-    """An Accelerator on `device`. Accelerate keeps one state per process, so a change of device or precision resets it."""
+    """An Accelerator on `device`. Accelerate keeps one state per process, so a change of device or
+    precision resets it.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -384,7 +404,9 @@ def _accelerator(device: torch.device, precision: str):
 
 
 def _tensorboard(folder: Path):
-    """A TensorBoard writer where TensorBoard is installed (ECGKIT_TENSORBOARD=0 turns it off), else None."""
+    """A TensorBoard writer where TensorBoard is installed (ECGKIT_TENSORBOARD=0 turns it off), else
+    None.
+    """
     if os.environ.get("ECGKIT_TENSORBOARD") == "0":
         return None
     try:

@@ -1,4 +1,6 @@
-"""Numbers a study reports, each a pure function of arrays, and their bootstrap intervals over patients or episodes."""
+"""Numbers a study reports, each a pure function of arrays, and their bootstrap intervals over
+patients or episodes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ import numpy as np
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve of (n,) 0/1 `labels`, ties counted half; NaN when only one label occurs."""
+    """Area under the ROC curve of (n,) 0/1 `labels`, ties counted half; NaN when only one label
+    occurs.
+    """
     labels = np.asarray(labels) > 0.5
     n_positive, n_negative = int(labels.sum()), int((~labels).sum())
     if n_positive == 0 or n_negative == 0:
@@ -37,20 +41,24 @@ def exact_match(
 ) -> np.ndarray:
     """(n,) True where every valid class of a question is predicted right (ECG-QA's exact match).
 
-    labels (n, K) 0/1, scores (n, K) probabilities, valid (n, K) bool: the classes the question's template allows.
+    labels (n, K) 0/1, scores (n, K) probabilities, valid (n, K) bool: the classes the question's
+    template allows.
     """
     right = (np.asarray(scores) > threshold) == (np.asarray(labels) > 0.5)
     return (right | ~np.asarray(valid, dtype=bool)).all(axis=1)
 
 
 def harrell_c(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
-    """Harrell's concordance: over pairs whose shorter time is an event, the share in which the higher risk failed first.
+    """Harrell's concordance: over pairs whose shorter time is an event, the share in which the
+    higher risk failed first.
 
-    Tied risks count half; pairs tied in time count only as event against censored, as in lifelines. NaN without pairs.
+    Tied risks count half; pairs tied in time count only as event against censored, as in lifelines.
+    NaN without pairs.
     """
     time, event, risk = (np.asarray(a, dtype=float) for a in (time, event, risk))
     first = event > 0.5
-    # (E, n): row i is comparable to j when j outlived the event i, or was censored at that same moment.
+    # (E, n): row i is comparable to j when j outlived the event i, or was censored at that same
+    # moment.
     comparable = (time[None, :] > time[first, None]) | (
         (time[None, :] == time[first, None]) & ~first[None, :]
     )
@@ -63,13 +71,15 @@ def harrell_c(time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
     )
 
 
-# --- intervals ----------------------------------------------------------------------------------------------------
+# --- intervals ------------------------------------------------------------------------------------
 
 
 def bootstrap_mean(
     values: np.ndarray, groups: np.ndarray | None = None, n_boot: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(mean, low, high): 95 % percentile interval; resamples whole `groups` (patients) where given."""
+    """(mean, low, high): 95 % percentile interval; resamples whole `groups` (patients) where
+    given.
+    """
     values = np.asarray(values, dtype=float)
     if not len(values):
         return float("nan"), float("nan"), float("nan")
@@ -88,7 +98,8 @@ def bootstrap_statistic(
     n_boot: int = 300,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """(value, low, high) of `statistic(indices)`: 95 % percentile interval over resampled items or groups.
+    """(value, low, high) of `statistic(indices)`: 95 % percentile interval over resampled items or
+    groups.
 
     Draws on which the statistic is undefined (NaN: a class vanished) are left out.
     """
