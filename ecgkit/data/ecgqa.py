@@ -111,7 +111,7 @@ class QuestionSet:
 
 
 def open_questions(config, cohort, quiet: bool = False) -> QuestionSet:
-    """The questions `config.ecgqa` names, else ones the kit writes about this cohort (once, cached).
+    """The questions `config.ecgqa` names, else those the kit writes of this cohort (once, cached).
 
     Raises ConfigError when published questions are asked about simulated ECGs, DataError as
     `read_questions` does.
@@ -151,7 +151,7 @@ def read_questions(
 def join_questions(
     samples: list[dict], dropped: list[dict], shelf, cohort, flavour: str, source: str
 ) -> QuestionSet:
-    """Keeps the samples whose ECGs are stored and lays out their answers. DataError if none is left."""
+    """Keeps samples whose ECGs are stored and lays out their answers. DataError if none is left."""
     row_of = dict(zip(cohort.table["ecg_id"].tolist(), range(len(cohort.table))))
     n_in = len(samples) + len(dropped)
     kept, rows, dropped = [], [], list(dropped)

@@ -89,6 +89,14 @@ RHYTHM = {
     "STACH": "sinus tachycardia",
     "SVTAC": "supraventricular tachycardia",
 }
+# Diagnostic group (superclass) of each diagnostic code, those without an own class included.
+_GROUPS = {
+    "CD": "CLBBB CRBBB 1AVB 2AVB 3AVB ILBBB IRBBB LAFB LPFB IVCD WPW",
+    "HYP": "LVH RVH LAO/LAE RAO/RAE SEHYP",
+    "MI": "AMI ALMI ASMI IMI ILMI IPMI IPLMI LMI PMI INJAL INJAS INJIN INJIL INJLA",
+    "STTC": "DIG LNGQT NDT NST_ ISC_ ISCAN ISCAL ISCAS ISCIN ISCIL ISCLA ANEUR EL",
+}
+GROUP_OF = {code: group for group, codes in _GROUPS.items() for code in codes.split()}
 NORMAL = "normal ecg"  # asked about, never an answer class
 LEAD_ANSWERS = tuple(
     f"lead {name}"
