@@ -55,6 +55,7 @@ class Cohort:
         """The ECG in `row` in mV, its table row as `meta`. Raises DataError outside the store."""
         signal = self.store.read([row])[0]
         line = self.table.iloc[row].to_dict()
+        line["simulated"] = self.simulated
         return ECGRecord(signal, self.store.fs, self.store.leads, int(line["ecg_id"]), line)
 
     @property

@@ -1,0 +1,268 @@
+"""Your own ECG -> ECGRecord in mV with canonical lead names: a WFDB record, a CSV or an NPY file.
+
+A WFDB header says rate, units and leads itself. CSV and NPY do not: you say them, and the kit
+guesses nothing that would change a value.
+
+Usage:
+    record = read_own_ecg("mine/rec_1")                                    # .hea and .dat
+    record = read_own_ecg("mine.csv", fs=500, units="uV")                  # names in line 1
+    record = read_own_ecg("mine.npy", fs=250, units="mV", leads="I,II,V1")
+    check_record(record)                                                   # look before use
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgkit.data.place import Folder
+from ecgkit.data.records import MV_PER_UNIT, RecordError, read_raw
+from ecgkit.types import LEADS, DataError, ECGRecord, canonical_lead
+
+TIME_NAMES = (
+    "time",
+    "t",
+    "time_s",
+    "time (s)",
+    "time_ms",
+    "time (ms)",
+    "seconds",
+    "sample",
+    "index",
+)
+
+
+def read_own_ecg(
+    path: str | Path,
+    fs: float | None = None,
+    leads: str | Sequence[str] | None = None,
+    units: str | None = None,
+    derive: bool = True,
+) -> ECGRecord:
+    """Reads one ECG. WFDB: the .hea, .dat, .mat or the name without either. CSV, TXT, TSV, NPY:
+    `fs` in Hz and `units` (mV, uV, V) are required, and `leads` in order unless a CSV's first line
+    names them.
+
+    With `derive`, limb leads that follow from two given ones (III = II - I, ...) are added and
+    named in `meta["derived"]`. Leads come in the kit's order. Raises DataError saying what to give.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".npy":
+        record = _from_array(_load_npy(path), path, fs, leads, units)
+    elif path.suffix.lower() in (".csv", ".txt", ".tsv"):
+        record = _from_csv(path, fs, leads, units)
+    else:
+        record = _from_wfdb(path, fs, leads, units)
+    if derive:
+        record = derive_limb_leads(record)
+    return record.select(tuple(name for name in LEADS if name in record.leads))
+
+
+def derive_limb_leads(record: ECGRecord) -> ECGRecord:
+    """Adds III, aVR, aVL, aVF where I, II (or III) are there (Einthoven, Goldberger); names them in
+    meta.
+    """
+    have = dict(zip(record.leads, record.signal))
+    given = set(have)
+    for name, a, b, sign in (("III", "II", "I", -1), ("II", "I", "III", 1), ("I", "II", "III", -1)):
+        if name not in have and a in have and b in have:
+            have[name] = have[a] + sign * have[b]
+    if "I" in have and "II" in have:
+        one, two = have["I"], have["II"]
+        have.setdefault("aVR", -(one + two) / 2)
+        have.setdefault("aVL", one - two / 2)
+        have.setdefault("aVF", two - one / 2)
+    derived = [name for name in have if name not in given]
+    meta = record.meta | ({"derived": derived} if derived else {})
+    signal = np.stack(list(have.values())).astype(np.float32)
+    return ECGRecord(signal, record.fs, tuple(have), record.ecg_id, meta)
+
+
+def check_record(record: ECGRecord) -> pd.DataFrame:
+    """One line per lead: range in mV, samples missing, and a remark where units or wiring look
+    wrong.
+
+    Remarks are hints: a QRS of 0.05 to 10 mV is usual, and I + III = II, aVR = -(I + II) / 2 always
+    hold in a record whose limb leads were named and scaled rightly.
+    """
+    lines = []
+    for name, x in zip(record.leads, record.signal):
+        there = x[np.isfinite(x)]
+        low, high = np.percentile(there, (0.1, 99.9)) if there.size else (np.nan, np.nan)
+        lines.append(
+            {
+                "lead": name,
+                "low_mV": low,
+                "high_mV": high,
+                "missing": len(x) - len(there),
+                "remark": _remark(high - low),
+            }
+        )
+    table = pd.DataFrame(lines).set_index("lead")
+    for name, residual in _limb_residuals(record).items():
+        if residual > 0.1:
+            table.loc[name, "remark"] += (
+                f" does not follow from I and II (off by {residual:.2f} mV)"
+            )
+    table["remark"] = table["remark"].str.strip()
+    return table
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+def _from_wfdb(path: Path, fs, leads, units) -> ECGRecord:
+    stem = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path
+    if not stem.with_name(f"{stem.name}.hea").is_file():
+        raise DataError(
+            f"There is no {stem.name}.hea in {stem.parent}; give a WFDB record, a .csv or a .npy "
+            "file."
+        )
+    if fs is not None or leads is not None or units is not None:
+        raise DataError(
+            f"{stem.name}.hea states rate, leads and units itself; leave fs, leads and units out."
+        )
+    try:
+        raw = read_raw(Folder(stem.parent), stem.name)
+    except RecordError as error:
+        raise DataError(f"{stem.name} cannot be used: {error}.") from error
+    return raw.to_record(stem.name, {"comments": list(raw.comments)})
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    _require_file(path)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(
+            f"{path.name} is not a plain .npy array ({error}); save it with numpy.save."
+        ) from error
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
+        raise DataError(
+            f"{path.name} holds {array.dtype} of shape {array.shape}; give numbers as (leads, "
+            "samples)."
+        )
+    return array
+
+
+def _from_csv(path: Path, fs, leads, units) -> ECGRecord:
+    _require_file(path)
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    first = text.lstrip().split("\n", 1)[0]
+    split = max((";", "\t", ","), key=first.count)
+    named = not _is_number(first.split(split)[0].strip(' "\r'), split)
+    try:
+        table = pd.read_csv(
+            io.StringIO(text),
+            sep=split,
+            header=0 if named else None,
+            decimal="," if split == ";" else ".",
+            skipinitialspace=True,
+        )
+        if named:
+            drop = [
+                c
+                for c in table.columns
+                if str(c).strip().lower() in (*TIME_NAMES, "") or str(c).startswith("Unnamed")
+            ]
+            table = table.drop(columns=drop)
+            leads = leads if leads is not None else [str(c) for c in table.columns]
+        values = table.to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path.name} is not a table of numbers ({error}); give one column per lead."
+        ) from error
+    return _from_array(values.T, path, fs, leads, units, flip=False)
+
+
+def _from_array(array: np.ndarray, path: Path, fs, leads, units, flip: bool = True) -> ECGRecord:
+    """(C, T), or (T, C) where `flip` allows it and only that fits the number of leads."""
+    if fs is None or units is None:
+        missing = " and ".join(
+            n for n, v in (("fs (Hz)", fs), ("units (mV, uV or V)", units)) if v is None
+        )
+        raise DataError(f"{path.name} does not say its {missing}; give them.")
+    if not np.isfinite(fs) or fs <= 0:
+        raise DataError(f"fs is {fs}; give the sampling rate in Hz, a positive number.")
+    scale = MV_PER_UNIT.get(units.strip().lower())
+    if scale is None:
+        raise DataError(f"units is {units!r}; give mV, uV or V.")
+    names = _lead_list(leads, path, len(array) if not flip else min(array.shape))
+    if flip and len(array) != len(names) and array.shape[1] == len(names):
+        array = array.T
+    if len(array) != len(names):
+        raise DataError(
+            f"{path.name} has shape {array.shape}, which does not fit {len(names)} lead names "
+            f"({', '.join(names)}); give one name per channel."
+        )
+    signal = np.asarray(array, np.float64) * scale
+    signal[~np.isfinite(signal)] = np.nan
+    if np.isnan(signal).all() or signal.shape[1] < 2:
+        raise DataError(f"{path.name} holds no samples; check the file.")
+    return ECGRecord(signal.astype(np.float32), float(fs), names, path.stem, {"units_given": units})
+
+
+def _lead_list(leads, path: Path, n_channels: int) -> tuple[str, ...]:
+    if leads is None and n_channels != 12:
+        raise DataError(
+            f"{path.name} has {n_channels} channels and no lead names; give leads, "
+            'e.g. leads="I,II,V1".'
+        )
+    if leads is None:
+        raise DataError(
+            f"{path.name} does not name its 12 channels; give leads, e.g. "
+            f'leads="{",".join(LEADS)}".'
+        )
+    names = leads.split(",") if isinstance(leads, str) else list(leads)
+    return tuple(canonical_lead(str(name)) for name in names)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; give a WFDB record, a .csv or a .npy file.")
+
+
+def _is_number(text: str, split: str) -> bool:
+    try:
+        float(text.replace(",", ".") if split == ";" else text)
+        return True
+    except ValueError:
+        return False
+
+
+# --- plausibility ---------------------------------------------------------------------------------
+
+
+def _remark(span: float) -> str:
+    if not np.isfinite(span):
+        return "no samples"
+    if span < 1e-6:
+        return "flat"
+    if span > 20:
+        return f"{span:.0f} mV from low to high: are the units right?"
+    return (
+        f"only {1000 * span:.1f} uV from low to high: are the units right?" if span < 0.02 else ""
+    )
+
+
+def _limb_residuals(record: ECGRecord) -> dict[str, float]:
+    """Lead -> median absolute difference in mV from what I and II imply for it, offsets aside."""
+    have = {
+        n: x - np.nanmedian(x) for n, x in zip(record.leads, record.signal) if np.isfinite(x).any()
+    }
+    if "I" not in have or "II" not in have:
+        return {}
+    one, two = have["I"], have["II"]
+    implied = {
+        "III": two - one,
+        "aVR": -(one + two) / 2,
+        "aVL": one - two / 2,
+        "aVF": two - one / 2,
+    }
+    return {
+        n: float(np.nanpercentile(np.abs(have[n] - x), 95)) for n, x in implied.items() if n in have
+    }
