@@ -103,8 +103,9 @@ def choose(template_id: int, rows, a: np.ndarray, b: np.ndarray, names, slots=No
     """Ask which of two is present: a, b (n,) states of `rows`. Returns None where one never is."""
     known = (a >= 0) & (b >= 0)
     answers = answers or names
-    cells = (((answers[0],), 1, 0), ((answers[1],), 0, 1), (tuple(answers), 1, 1), (("none",), 0, 0))
-    groups = [(answer, rows[known & (a == i) & (b == j)][:, None]) for answer, i, j in cells]
+    one, two = answers
+    cells = {(one,): (1, 0), (two,): (0, 1), (one, two): (1, 1), ("none",): (0, 0)}
+    groups = [(w, rows[known & (a == i) & (b == j)][:, None]) for w, (i, j) in cells.items()]
     sizes = np.array([len(found) for _, found in groups])
     if min(sizes[:2]) < MIN_YES:
         return None
@@ -304,7 +305,7 @@ def _relation_asks(states: np.ndarray, names, pairs, kind: str, attribute_type: 
 
 
 def _yes_no(before: np.ndarray, after: np.ndarray, one: int, two: int):
-    """(pairs where (before, after) == (one, two), an even mix of the other three as far as it goes)."""
+    """(pairs where (before, after) == (one, two), a mix of the other three, even if it can be)."""
     states = [(i, j) for i in (0, 1) for j in (0, 1)]
     cells = {(i, j): np.flatnonzero((before == i) & (after == j)) for i, j in states}
     yes = cells.pop((one, two))

@@ -65,7 +65,7 @@ class Facts:
 
 
 def read_facts(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> Facts:
-    """All facts of `table` (PTB-XL columns, `scp_codes` as dicts) and of the simulator's `truth`."""
+    """Facts of `table` (PTB-XL columns, `scp_codes` as dicts) and of the simulator's `truth`."""
     codes = table["scp_codes"].tolist()
     state = _statements(codes)
     noise_leads = {}
@@ -115,7 +115,7 @@ def _statements(codes: list[dict]) -> dict[str, np.ndarray]:
 
 
 def named_leads(text: str) -> list[int]:
-    """Positions of the leads a PTB-XL noise note names: ` , I-AVF,` `alles` `II,III,AVF` -> 0..11."""
+    """Positions 0..11 of the leads a PTB-XL noise note names, as ` , I-AVF,` `alles` `II,AVF`."""
     if "alles" in text.lower():
         return list(range(len(LEADS)))
     found = set()
@@ -126,7 +126,7 @@ def named_leads(text: str) -> list[int]:
 
 
 def _noise(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Notes -> (n,) whether noise is noted, (n, 12) in which leads (UNKNOWN where a note names none)."""
+    """Notes -> (n,) whether noise is noted, (n, 12) where (UNKNOWN if a note names no lead)."""
     noted = np.array([bool(t.strip(" ,")) for t in texts], dtype=np.int8)
     leads = np.zeros((len(texts), len(LEADS)), dtype=np.int8)
     for row in np.flatnonzero(noted):
@@ -167,7 +167,7 @@ def _stages(texts: list[str], infarction: np.ndarray) -> np.ndarray:
 
 
 def _ranges(truth: pd.DataFrame | None) -> dict[str, np.ndarray]:
-    """measure -> (n,) int8 position in words.RANGES, -1 unknown or near a limit; {} without truth."""
+    """measure -> (n,) int8 position in words.RANGES, -1 if unknown or near a limit."""
     found = {}
     for name, (column, low, high) in LIMITS_MS.items():
         if truth is None or column not in truth:

@@ -2,7 +2,7 @@
 
 For the simulated cohort, and for real PTB-XL when no ECG-QA is at hand. All seven question types
 and six attribute types; measurements only where a truth table gives them. Folds 1-8 / 9 / 10 are
-train / valid / test. `template` and `paraphrased` hold the same samples and differ in `question` alone.
+train / valid / test. `template` and `paraphrased` hold the same samples; only `question` differs.
 
 Usage:
     folder = generated_folder(cohort, seed=7)     # written once under the cache, then reused
