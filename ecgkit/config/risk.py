@@ -4,9 +4,90 @@ from __future__ import annotations
 
 import dataclasses
 
-from ecgkit.config.base import KitConfig
+from ecgkit.config.base import KitConfig, setting
+from ecgkit.types import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class RiskConfig(KitConfig):
-    """Settings of notebook 07."""
+    """Settings of notebook 07: reports, alignment, outcomes, risk."""
+
+    # --- reports and their embedding
+    report_style: str = setting(
+        "seed (with confidence) | reference (as the published code)", "seed",
+        choices=("seed", "reference"),
+    )
+    zero_policy: str = setting(
+        "statements of likelihood 0 ('not given'): drop (published) | keep", "drop",
+        choices=("drop", "keep"),
+    )
+    zero_confidence: float = setting("confidence of kept zero-likelihood statements", 0.5)
+    text_encoder: str = setting(
+        "'' = offline stand-in (TF-IDF + SVD); or a BERT by hub id or folder", "",
+    )
+
+    # --- network
+    input_kind: str = setting(
+        "beat (median beat of 1.2 s, published) | strip", "beat", choices=("beat", "strip")
+    )
+    base_features: int = setting("features per lead after the stem; even", tiny=2, demo=4)
+    code_width: int = setting("width of the code z", tiny=32, demo=128, paper=512)
+    n_down: int = setting("halvings of time in the encoder", tiny=4, demo=4, paper=5)
+    stem: str = setting(
+        "per_lead (lead rows mean leads) | mixed (published)", demo="per_lead", paper="mixed",
+        choices=("per_lead", "mixed"),
+    )
+    lead_attention: bool = setting("attention over leads", True)
+    time_attention: bool = setting("attention over time within each lead", True)
+
+    # --- training
+    align_loss: str = setting(
+        "cosine (published: no negatives) | infonce", "cosine", choices=("cosine", "infonce")
+    )
+    pretrain_steps: int = setting(
+        "updates of alignment pretraining", tiny=6, demo=150, paper=10_200
+    )
+    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=90, paper=3600)
+    pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=64, paper=128)
+    finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=96, paper=128)
+    pretrain_lr: float = setting("learning rate of pretraining", demo=2e-3, paper=1e-3)
+    finetune_lr: float = setting("learning rate of fine-tuning", demo=1e-3, paper=1e-4)
+    alpha: float = setting("loss = alpha * reconstruction + (1 - alpha) * Cox", 0.5)
+    protocol: str = setting(
+        "paper | reference (published code: alpha weighs the Cox loss)", "paper",
+        choices=("paper", "reference"),
+    )
+    ties: str = setting("tied event times: efron | breslow", "efron", choices=("efron", "breslow"))
+
+    # --- outcomes
+    outcomes: str = setting("CSV of outcomes; '' = simulated from a known hazard", "")
+    event_risk: float = setting("simulated outcomes: mean 5-year risk", demo=0.35, paper=0.08)
+    hr_age: float = setting(
+        "simulated: hazard ratio per decade of age; demo below the literature's 1.9, so that the "
+        "ECG is what is tested", tiny=1.1, demo=1.1, paper=1.9,
+    )
+    hr_male: float = setting("simulated: hazard ratio of men", tiny=1.1, demo=1.1, paper=1.4)
+    effect_scale: float = setting(
+        "simulated: factor on the log hazard ratios of ECG findings", tiny=1.5, demo=1.5, paper=1.0
+    )
+    outcome_seed: int = setting("seed of the simulated outcomes", 11)
+    test_folds: int = setting("folds 10, 9, ... held out for the C-index", tiny=2, demo=2, paper=1)
+
+    def check(self) -> None:
+        super().check()
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"ALPHA is {self.alpha}; it is a share, so give 0 to 1.")
+        if not 0 < self.event_risk < 1:
+            raise ConfigError(f"EVENT_RISK is {self.event_risk}; it is a probability in (0, 1).")
+        if not 1 <= self.test_folds <= 5:
+            raise ConfigError(f"TEST_FOLDS is {self.test_folds}; hold out 1 to 5 of ten folds.")
+        if self.base_features % 2:
+            raise ConfigError(
+                f"BASE_FEATURES is {self.base_features}; its four-fold must split into 8 heads, so "
+                "it must be even."
+            )
+        if self.finetune_batch < 8:
+            raise ConfigError(
+                f"FINETUNE_BATCH is {self.finetune_batch}; a Cox batch needs at least 8 people to "
+                "compare."
+            )

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ecgkit.features.rhythm import find_beats, median_beats
 from ecgkit.types import DataError
 
-BEAT_SECONDS = 1.2  # 600 samples at 500 Hz, the published median beat
+BEFORE_S, AFTER_S = 0.4, 0.8  # 1.2 s around R: 600 samples at 500 Hz, as the published beats
 
 
 def zscore_leads(signals: np.ndarray) -> np.ndarray:
@@ -52,13 +53,16 @@ def padded_length(n_samples: int, n_down: int) -> int:
     return -(-n_samples // step) * step
 
 
+def beats_of(signals: np.ndarray, fs: float) -> np.ndarray:
+    """(B, C, T) mV -> (B, C, 1.2 s) median beats in mV; NaN where no whole beat was found."""
+    return median_beats(signals, find_beats(signals, fs), BEFORE_S, AFTER_S)
+
+
 def risk_input(signals: np.ndarray, fs: float, n_samples: int, kind: str = "beat") -> np.ndarray:
     """Signals (B, C, T) in mV at fs Hz -> (B, C, n_samples) float32. `kind`: beat (median beat of
     1.2 s) | strip."""
     if kind == "beat":
-        from ecgkit.features.rhythm import median_beats
-
-        signals = median_beats(signals, fs, round(BEAT_SECONDS * fs))
+        signals = beats_of(signals, fs)
     elif kind != "strip":
         raise DataError(f"kind is {kind!r}; choose beat or strip.")
     return pad_centre(zscore_leads(signals), n_samples)
