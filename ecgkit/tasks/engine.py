@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable
@@ -28,13 +27,12 @@ from safetensors.torch import load_model, save_model
 
 from ecgkit import runtime
 from ecgkit.config import short_hash
+from ecgkit.tasks.schedule import SCHEDULES, batch_indices, lr_factor
 from ecgkit.types import ConfigError, ModelError
 
 Batch = dict[str, torch.Tensor]
 MakeBatch = Callable[[np.ndarray, np.random.Generator], Batch]
 LossFn = Callable[[torch.nn.Module, Batch], dict[str, torch.Tensor]]
-
-SCHEDULES = ("cosine", "linear", "constant", "tri_stage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,39 +90,6 @@ class TrainLog:
         }
 
 
-# --- the order of items and the learning rate are functions of the step alone ---------------------
-
-
-def batch_indices(
-    step: int, n_items: int, batch_size: int, seed: int, drop_last: bool = True
-) -> np.ndarray:
-    """The items of `step` (from 0): each epoch is a fresh permutation that depends on (seed, epoch)
-    alone.
-    """
-    batch_size = min(batch_size, n_items)
-    per_epoch = n_items // batch_size if drop_last else math.ceil(n_items / batch_size)
-    epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, 1, epoch]).permutation(n_items)
-    return order[position * batch_size : (position + 1) * batch_size]
-
-
-def lr_factor(step: int, settings: TrainSettings) -> float:
-    """Fraction of `lr` at `step`. tri_stage is fairseq's: 10 % warm-up from 0.01, 40 % hold, 50 %
-    decay to 0.05.
-    """
-    total = settings.n_steps
-    if settings.schedule == "tri_stage":
-        if step < 0.1 * total:
-            return 0.01 + 0.99 * step / (0.1 * total)
-        return 1.0 if step < 0.5 * total else math.exp(math.log(0.05) * (step / total - 0.5) / 0.5)
-    warmup = settings.warmup_fraction * total
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1.0, total - warmup)
-    shapes = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}
-    return max(0.0, shapes[settings.schedule])
-
-
 # --- the loop -------------------------------------------------------------------------------------
 
 
@@ -175,9 +140,7 @@ class _Loop:
         optimiser = torch.optim.AdamW(
             _parameter_groups(model, settings.weight_decay), lr=settings.lr, betas=settings.betas
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: lr_factor(step, settings)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._lr_factor)
         self.bare_model = model
         # The schedule is stepped by us once per update, whatever the number of processes, so it is
         # not prepared.
@@ -216,6 +179,10 @@ class _Loop:
             if self.step % settings.checkpoint_every == 0 and not last:
                 self._save_state()
         return self._finish()
+
+    def _lr_factor(self, step: int) -> float:
+        settings = self.settings
+        return lr_factor(step, settings.n_steps, settings.schedule, settings.warmup_fraction)
 
     def _update(self, step: int) -> dict[str, torch.Tensor]:
         settings = self.settings

@@ -1,0 +1,40 @@
+"""What depends on the training step alone: which items it sees, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+SCHEDULES = ("cosine", "linear", "constant", "tri_stage")
+
+
+def batch_indices(
+    step: int, n_items: int, batch_size: int, seed: int, drop_last: bool = True
+) -> np.ndarray:
+    """The items of `step` (from 0): each epoch is a fresh permutation that depends on (seed, epoch)
+    alone.
+    """
+    batch_size = min(batch_size, n_items)
+    per_epoch = n_items // batch_size if drop_last else math.ceil(n_items / batch_size)
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([seed, 1, epoch]).permutation(n_items)
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def lr_factor(step: int, n_steps: int, schedule: str, warmup_fraction: float = 0.1) -> float:
+    """Fraction of `lr` at `step`. tri_stage is fairseq's: 10 % warm-up from 0.01, 40 % hold, 50 %
+    decay to 0.05.
+    """
+    if schedule == "tri_stage":
+        if step < 0.1 * n_steps:
+            return 0.01 + 0.99 * step / (0.1 * n_steps)
+        return (
+            1.0 if step < 0.5 * n_steps else math.exp(math.log(0.05) * (step / n_steps - 0.5) / 0.5)
+        )
+    warmup = warmup_fraction * n_steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1.0, n_steps - warmup)
+    shapes = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}
+    return max(0.0, shapes[schedule])
