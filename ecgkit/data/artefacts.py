@@ -15,7 +15,9 @@ import numpy as np
 ELECTRODES = ("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6")
 KINDS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
 # PTB-XL's way to name the leads one electrode disturbs; the lists end where a range would.
-_LEADS_OF = {"RA": "I,II,AVR", "LA": "I,III,AVL", "LL": "II,III,AVF"} | {v: v for v in ELECTRODES[3:]}
+_LEADS_OF = {"RA": "I,II,AVR", "LA": "I,III,AVL", "LL": "II,III,AVF"} | {
+    v: v for v in ELECTRODES[3:]
+}
 _LIMB_RANGE, _ALL = "I-AVF", "alles"
 
 
@@ -42,15 +44,19 @@ class Artefacts:
 
 def draw_artefacts(n: int, rng: np.random.Generator, rates=(0.10, 0.16, 0.06, 0.03)) -> Artefacts:
     """Chooses which records are disturbed (`rates` per kind, in the order of KINDS), where, and how strongly."""
-    quiet = np.exp(rng.normal(np.log(0.006), 0.35, (n, 1))) * np.exp(rng.normal(0, 0.2, (n, 9)))
+    quiet = np.exp(rng.normal(np.log(0.0048), 0.35, (n, 1))) * np.exp(rng.normal(0, 0.2, (n, 9)))
     sizes = {
         "baseline_drift": np.exp(rng.normal(np.log(0.025), 0.4, (n, 9))),
         "static_noise": quiet,
         "burst_noise": np.zeros((n, 9)),
         "electrodes_problems": np.zeros((n, 9)),
     }
-    strong = {"baseline_drift": (0.18, 0.45), "static_noise": (0.025, 0.06), "burst_noise": (0.10, 0.25),
-              "electrodes_problems": (0.3, 0.9)}  # fmt: skip
+    strong = {
+        "baseline_drift": (0.18, 0.45),
+        "static_noise": (0.025, 0.06),
+        "burst_noise": (0.10, 0.25),
+        "electrodes_problems": (0.3, 0.9),
+    }
     text = {}
     for kind, rate in zip(KINDS, rates):
         hit = rng.random(n) < rate
@@ -58,7 +64,10 @@ def draw_artefacts(n: int, rng: np.random.Generator, rates=(0.10, 0.16, 0.06, 0.
         pick = rng.integers(0, 9, n)
         if kind == "electrodes_problems":  # loose electrodes are seen on the chest
             pick, place = 3 + pick % 6, np.zeros(n)
-        text[kind] = [_place(sizes[kind][i], size[i], place[i], pick[i], kind) if hit[i] else "" for i in range(n)]
+        text[kind] = [
+            _place(sizes[kind][i], size[i], place[i], pick[i], kind) if hit[i] else ""
+            for i in range(n)
+        ]
     return Artefacts(*(sizes[kind] for kind in KINDS), text=text)
 
 
@@ -73,7 +82,9 @@ def _place(row: np.ndarray, size: float, place: float, pick: int, kind: str) -> 
     return {"static_noise": f" , {leads},  ", "baseline_drift": f" , {leads}"}.get(kind, leads)
 
 
-def draw_noise(art: Artefacts, rows: slice, fs: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+def draw_noise(
+    art: Artefacts, rows: slice, fs: int, n_samples: int, rng: np.random.Generator
+) -> np.ndarray:
     """(N, C8, T) float32 mV of disturbance in the independent leads for the records in `rows`."""
     t = np.arange(n_samples, dtype=np.float32) / fs
     static, drift = art.static[rows].astype(np.float32), art.drift[rows].astype(np.float32)
@@ -91,21 +102,35 @@ def draw_noise(art: Artefacts, rows: slice, fs: int, n_samples: int, rng: np.ran
     noise *= level
     # Drift: a Fourier series below 0.6 Hz whose terms fall with frequency; breathing puts a bump near 0.25 Hz.
     freq = np.arange(1, 13) * 0.045
-    basis = np.concatenate([np.sin(2 * np.pi * freq[:, None] * t), np.cos(2 * np.pi * freq[:, None] * t)])
-    share = np.tile(1 / (1 + (freq / 0.12) ** 2) + 0.4 * np.exp(-0.5 * ((freq - 0.26) / 0.04) ** 2), 2)
+    basis = np.concatenate(
+        [np.sin(2 * np.pi * freq[:, None] * t), np.cos(2 * np.pi * freq[:, None] * t)]
+    )
+    share = np.tile(
+        1 / (1 + (freq / 0.12) ** 2) + 0.4 * np.exp(-0.5 * ((freq - 0.26) / 0.04) ** 2), 2
+    )
     share /= np.sqrt((share**2).sum() / 2)
-    weights = rng.standard_normal((n, 9, 24), dtype=np.float32) * share.astype(np.float32) * drift[..., None]
+    weights = (
+        rng.standard_normal((n, 9, 24), dtype=np.float32)
+        * share.astype(np.float32)
+        * drift[..., None]
+    )
     noise += weights @ basis.astype(np.float32)
-    if fs >= 200:  # at 100 Hz the mains lies at the Nyquist frequency, where PTB-XL's filter has removed it
+    if (
+        fs >= 200
+    ):  # at 100 Hz the mains lies at the Nyquist frequency, where PTB-XL's filter has removed it
         mains = np.sin(2 * np.pi * 50 * t + rng.uniform(0, 2 * np.pi, (n, 1, 1))).astype(np.float32)
         noise += 0.8 * static[..., None] * mains
     _add_loose(noise, art.loose[rows], t, rng)
     return np.matmul(electrode_to_leads().astype(np.float32), noise)
 
 
-def _add_loose(noise: np.ndarray, loose: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> None:
+def _add_loose(
+    noise: np.ndarray, loose: np.ndarray, t: np.ndarray, rng: np.random.Generator
+) -> None:
     """Electrode motion, in place: three jumps per record that decay within half a second."""
     for i, e in zip(*np.nonzero(loose)):
         for start in rng.uniform(0, t[-1], 3):
             after = np.clip(t - start, 0, None)
-            noise[i, e] += np.where(t >= start, loose[i, e] * rng.normal() * np.exp(-after / 0.35), 0)
+            noise[i, e] += np.where(
+                t >= start, loose[i, e] * rng.normal() * np.exp(-after / 0.35), 0
+            )

@@ -21,28 +21,41 @@ import numpy as np
 LEADS8 = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 WAVES = ("P1", "P2", "Q", "R1", "R2", "S", "L", "X", "J", "T", "E1", "E2", "ET", "SPIKE")
 (P1, P2, Q, R1, R2, S, L, X, J, T, E1, E2, ET, SPIKE) = range(len(WAVES))
-P_WAVES, QRS_WAVES, SINUS_WAVES, ECTOPIC_WAVES = (P1, P2), (Q, R1, R2, S, L, X), (Q, R1, R2, S, L, X, J, T), (E1, E2, ET)
+P_WAVES, QRS_WAVES, SINUS_WAVES, ECTOPIC_WAVES = (
+    (P1, P2),
+    (Q, R1, R2, S, L, X),
+    (Q, R1, R2, S, L, X, J, T),
+    (E1, E2, ET),
+)
 N_LATENTS = 24
 EDGE = 2.2  # a wave is taken to begin and end this many standard deviations from its centre
 
 # Dower's projection of the Frank vector (X left, Y foot, Z back) on the leads (Dower 1968).
 DOWER = np.array(
-    [[0.632, -0.235, 0.059], [0.235, 1.066, -0.132], [-0.515, 0.157, -0.917], [0.044, 0.164, -1.387],
-     [0.882, 0.098, -1.277], [1.213, 0.127, -0.601], [1.125, 0.127, -0.086], [0.831, 0.076, 0.230]]
-)  # fmt: skip
+    [
+        [0.632, -0.235, 0.059],
+        [0.235, 1.066, -0.132],
+        [-0.515, 0.157, -0.917],
+        [0.044, 0.164, -1.387],
+        [0.882, 0.098, -1.277],
+        [1.213, 0.127, -0.601],
+        [1.125, 0.127, -0.086],
+        [0.831, 0.076, 0.230],
+    ]
+)
 
 # A healthy beat: wave -> (dipole mV, centre ms from the R peak, sd ms before and after the centre).
 _HEALTHY = {
     P1: ((0.05, 0.08, -0.04), -158, 17, 17),  # right atrium: forward, down
     P2: ((0.06, 0.06, 0.04), -132, 17, 17),  # left atrium: left, back
-    Q: ((-0.17, -0.04, -0.26), -23, 8, 8),  # septum: right, forward
-    R1: ((0.70, 0.46, 0.10), -5, 9, 9),  # free walls: left, down
-    R2: ((0.55, 0.34, 0.28), 7, 9, 9),
-    S: ((-0.14, -0.10, 0.42), 25, 9, 9),  # base: back
+    Q: ((-0.17, -0.04, -0.30), -24, 8.5, 8.5),  # septum: right, forward
+    R1: ((0.78, 0.46, 0.13), -5, 9, 9),  # free walls: left, down
+    R2: ((0.63, 0.34, 0.34), 7, 9, 9),
+    S: ((-0.16, -0.10, 0.60), 25, 9.5, 9.5),  # base: back
     L: ((0.0, 0.0, 0.0), 52, 14, 14),  # late activation, only in conduction disease
     X: ((0.0, 0.0, 0.0), -22, 12, 12),  # missing activation: the pathological Q
     J: ((0.02, 0.01, -0.02), 75, 16, 75),  # ST level
-    T: ((0.28, 0.19, -0.14), 270, 58, 36),
+    T: ((0.27, 0.19, -0.18), 270, 58, 36),
     E1: ((0.0, 0.0, 0.0), -25, 24, 24),  # ectopic beats: two QRS lobes and a T wave
     E2: ((0.0, 0.0, 0.0), 30, 26, 26),
     ET: ((0.0, 0.0, 0.0), 260, 65, 45),
@@ -60,6 +73,7 @@ class Hearts:
     rise: np.ndarray  # (N, K) s, sd before the centre
     fall: np.ndarray  # (N, K) s, sd after the centre
     field: np.ndarray  # (N, C8, 3) lead field
+    turn: np.ndarray  # (N, 2) degrees the QRS is turned: frontal, horizontal plane
     rate: np.ndarray  # (N,) beats/min
     rr_spread: np.ndarray  # (N,) sd of RR / mean RR, beat to beat
     rr_breath: np.ndarray  # (N,) amplitude of the respiratory swing of RR / mean RR
@@ -86,7 +100,7 @@ class Hearts:
             self.local[ix] *= f
 
 
-def _rotate(vectors: np.ndarray, degrees: np.ndarray, axes: tuple[int, int]) -> None:
+def rotate(vectors: np.ndarray, degrees: np.ndarray, axes: tuple[int, int]) -> None:
     """Turns vectors (N, K, 3) in the plane of `axes` by `degrees` (N,), in place."""
     angle = np.deg2rad(degrees)[:, None]
     a, b = vectors[..., axes[0]].copy(), vectors[..., axes[1]].copy()
@@ -94,7 +108,9 @@ def _rotate(vectors: np.ndarray, degrees: np.ndarray, axes: tuple[int, int]) -> 
     vectors[..., axes[1]] = a * np.sin(angle) + b * np.cos(angle)
 
 
-def normal_hearts(latents: np.ndarray, age: np.ndarray, sex: np.ndarray, rng: np.random.Generator) -> Hearts:
+def normal_hearts(
+    latents: np.ndarray, age: np.ndarray, sex: np.ndarray, rng: np.random.Generator
+) -> Hearts:
     """Healthy hearts of given people.
 
     `latents` (N, N_LATENTS) standard normal, one set per patient: the anatomy that all ECGs of a patient share.
@@ -111,22 +127,22 @@ def normal_hearts(latents: np.ndarray, age: np.ndarray, sex: np.ndarray, rng: np
     dipole[:, qrs] *= np.exp(0.20 * z[:, 0] - 0.06 * sex - 0.003 * (age - 50))[:, None, None]
     dipole[:, waves_t] *= np.exp(0.25 * z[:, 1] - 0.12 * sex - 0.003 * (age - 50))[:, None, None]
     dipole[:, P_WAVES] *= np.exp(0.22 * z[:, 2])[:, None, None]
-    dipole[:, [Q, R1, R2, S, T]] *= np.exp(0.18 * z[:, 3:8])[:, :, None]
+    dipole[:, [Q, R1, R2, S, T]] *= np.exp(z[:, 3:8] * [0.3, 0.18, 0.18, 0.28, 0.18])[:, :, None]
     turn = np.clip(18 * z[:, 8] - 0.45 * (age - 45), -50, 38)  # axis drifts left with age
     horizontal = np.clip(13 * z[:, 9], -28, 28)
     for waves, share in ((qrs, 1.0), (waves_t, 0.45), (list(P_WAVES), 0.25)):
         part = dipole[:, waves]
-        _rotate(part, share * turn, (0, 1))
-        _rotate(part, share * horizontal, (0, 2))
+        rotate(part, share * turn, (0, 1))
+        rotate(part, share * horizontal, (0, 2))
         dipole[:, waves] = part
     part = dipole[:, [T]]
-    _rotate(part, 10 * z[:, 10], (0, 1))
+    rotate(part, 10 * z[:, 10], (0, 1))
     dipole[:, [T]] = part
 
-    width = np.exp(0.10 * z[:, 11] - 0.04 * sex)[:, None]
+    width = 1.05 * np.exp(0.10 * z[:, 11] - 0.04 * sex).clip(0.84, 1.20)[:, None]
     for times in (centre, rise, fall):
         times[:, qrs] *= width
-    centre[:, P_WAVES] -= (0.020 * z[:, 12] + 0.0004 * (age - 50)).clip(-0.032, 0.032)[:, None]
+    centre[:, P_WAVES] -= (0.020 * z[:, 12] + 0.0004 * (age - 50)).clip(-0.028, 0.026)[:, None]
     rise[:, P_WAVES] *= np.exp(0.10 * z[:, 13])[:, None]
     fall[:, P_WAVES] = rise[:, P_WAVES]
     shape = np.exp(0.12 * z[:, 14:16])
@@ -135,12 +151,23 @@ def normal_hearts(latents: np.ndarray, age: np.ndarray, sex: np.ndarray, rng: np
     field = DOWER * np.exp(0.13 * _lead_gain(z))[:, :, None]
     zeros = np.zeros(n)
     return Hearts(
-        dipole=dipole, local=np.zeros((n, len(WAVES), 8)), centre=centre, rise=rise, fall=fall, field=field,
-        rate=zeros + 74.0, rr_spread=zeros + 0.012, rr_breath=(0.045 - 0.0004 * (age - 20)).clip(0.008, 0.05),
+        dipole=dipole,
+        local=np.zeros((n, len(WAVES), 8)),
+        centre=centre,
+        rise=rise,
+        fall=fall,
+        field=field,
+        turn=np.stack([turn, horizontal], axis=1),
+        rate=zeros + 74.0,
+        rr_spread=zeros + 0.012,
+        rr_breath=(0.045 - 0.0004 * (age - 20)).clip(0.008, 0.05),
         qtc=(0.405 + 0.010 * sex + 0.013 * z[:, 16]).clip(0.370, 0.440),
-        f_waves=zeros.copy(), flutter=zeros.copy(), n_pvc=np.zeros(n, int), n_pac=np.zeros(n, int),
+        f_waves=zeros.copy(),
+        flutter=zeros.copy(),
+        n_pvc=np.zeros(n, int),
+        n_pac=np.zeros(n, int),
         mi_stage=np.zeros(n, int),
-    )  # fmt: skip
+    )
 
 
 def _lead_gain(z: np.ndarray) -> np.ndarray:
@@ -148,7 +175,7 @@ def _lead_gain(z: np.ndarray) -> np.ndarray:
     gain = np.empty((len(z), 8))
     gain[:, :2] = 0.5 * z[:, 17:18]
     steps = np.linspace(-1, 1, 6)
-    gain[:, 2:] = z[:, 18:19] + steps * z[:, 19:20] + 0.4 * (steps**2 - 0.5) * z[:, 20:21]
+    gain[:, 2:] = 1.2 * z[:, 18:19] + steps * z[:, 19:20] + 0.4 * (steps**2 - 0.5) * z[:, 20:21]
     return gain
 
 
@@ -175,7 +202,9 @@ def qrs_edges(hearts: Hearts) -> tuple[np.ndarray, np.ndarray]:
     return start.min(axis=1), end.max(axis=1)
 
 
-def one_beat(hearts: Hearts, fs: int = 500, waves=QRS_WAVES, before: float = 0.35, after: float = 0.45) -> np.ndarray:
+def one_beat(
+    hearts: Hearts, fs: int = 500, waves=QRS_WAVES, before: float = 0.35, after: float = 0.45
+) -> np.ndarray:
     """(N, C8, T) float32 mV: the sum of `waves` alone, without noise, R peak at `before` s."""
     t = np.arange(-before, after, 1 / fs)
     waves = list(waves)

@@ -12,11 +12,30 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.data.beats import (
-    E1, E2, ET, J, P1, P2, P_WAVES, Q, R1, R2, S, SPIKE, L, T, X, Hearts, one_beat, place_t_wave,
-)  # fmt: skip
+    E1,
+    E2,
+    ET,
+    P1,
+    P2,
+    P_WAVES,
+    QRS_WAVES,
+    R1,
+    R2,
+    SPIKE,
+    Hearts,
+    J,
+    L,
+    Q,
+    S,
+    T,
+    X,
+    one_beat,
+    place_t_wave,
+    rotate,
+)
 
 LIMB, CHEST = slice(0, 2), slice(2, 8)
-I, II, V1, V2, V3, V4, V5, V6 = range(8)
+LEAD_I, LEAD_II, V1, V2, V3, V4, V5, V6 = range(8)
 _MAIN = [R1, R2]
 
 # --- rhythm -------------------------------------------------------------------------------------------------------
@@ -24,12 +43,12 @@ _MAIN = [R1, R2]
 
 def sinus(h: Hearts, rows, u, rng):
     """SR: P before each QRS, 60-100/min."""
-    h.rate[rows] = np.clip(rng.normal(75, 9, len(rows)), 60.5, 98)
+    h.rate[rows] = np.clip(rng.normal(75, 9, len(rows)), 62, 96)
 
 
 def sinus_bradycardia(h: Hearts, rows, u, rng):
-    """SBRAD: sinus rhythm below 60/min; here 40-57."""
-    h.rate[rows] = 57 - 15 * u * rng.uniform(0.4, 1, len(rows))
+    """SBRAD: sinus rhythm below 60/min; here 41-56."""
+    h.rate[rows] = 56 - 15 * u * rng.uniform(0.4, 1, len(rows))
 
 
 def sinus_tachycardia(h: Hearts, rows, u, rng):
@@ -64,26 +83,35 @@ def pacemaker(h: Hearts, rows, u, rng):
     """PACE: a spike right before each wide QRS; captured from the right ventricular apex: LBBB-like, axis upwards."""
     complete_lbbb(h, rows, u, rng)
     h.dipole[np.ix_(rows, _MAIN, [1])] = -0.55
-    h.local[rows, SPIKE] = np.array([0.3, 0.9, -0.4, 0.3, 0.5, 0.6, 0.6, 0.5]) * (0.6 + 0.6 * u)[:, None]
+    h.local[rows, SPIKE] = (
+        np.array([0.3, 0.9, -0.4, 0.3, 0.5, 0.6, 0.6, 0.5]) * (0.6 + 0.6 * u)[:, None]
+    )
     h.dipole[np.ix_(rows, P_WAVES)] *= 0.1
     h.rate[rows] = rng.uniform(60, 75, len(rows))
     h.rr_spread[rows], h.rr_breath[rows] = 0.003, 0
 
 
+def _count(u: np.ndarray) -> np.ndarray:
+    """One to three premature beats."""
+    return 1 + np.floor(2.99 * np.clip((u - 0.35) / 0.65, 0, 1)).astype(int)
+
+
 def ventricular_beats(h: Hearts, rows, u, rng):
     """PVC: early wide QRS (> 120 ms) without P wave, T against QRS, compensatory pause."""
     n = len(rows)
-    main = rng.standard_normal((n, 3)) * 0.35 + np.array([0.5, 0.5, 0.5]) * rng.choice([-1, 1], (n, 1))
+    main = rng.standard_normal((n, 3)) * 0.35 + np.array([0.5, 0.5, 0.5]) * rng.choice(
+        [-1, 1], (n, 1)
+    )
     main *= rng.uniform(1.2, 1.8, (n, 1)) / np.linalg.norm(main, axis=1, keepdims=True)
     h.dipole[rows, E1] = main * 0.9 + 0.15 * rng.standard_normal((n, 3))
-    h.dipole[rows, E2] = main * 0.5 + 0.25 * rng.standard_normal((n, 3))
+    h.dipole[rows, E2] = main * 0.6 + 0.15 * rng.standard_normal((n, 3))
     h.dipole[rows, ET] = -0.45 * main
-    h.n_pvc[rows] = 1 + np.floor(2.99 * u).astype(int)
+    h.n_pvc[rows] = _count(u)
 
 
 def atrial_beats(h: Hearts, rows, u, rng):
     """PAC: an early beat with P wave and narrow QRS, followed by an incomplete pause."""
-    h.n_pac[rows] = 1 + np.floor(2.99 * u).astype(int)
+    h.n_pac[rows] = _count(u)
 
 
 # --- conduction ---------------------------------------------------------------------------------------------------
@@ -102,7 +130,7 @@ def complete_rbbb(h: Hearts, rows, u, rng):
     size = 0.8 + 0.5 * u * rng.uniform(0.6, 1.2, len(rows))
     h.dipole[rows, L] = size[:, None] * np.array([-0.50, 0.02, -0.48])
     h.centre[rows, L] = 0.054 + 0.014 * u
-    h.rise[rows, L] = h.fall[rows, L] = (0.0150 + 0.004 * u)
+    h.rise[rows, L] = h.fall[rows, L] = 0.0150 + 0.004 * u
     h.dipole[rows, S] *= 0.5
     h.dipole[rows, T] += size[:, None] * np.array([0.06, 0.0, 0.17])
 
@@ -113,6 +141,14 @@ def incomplete_rbbb(h: Hearts, rows, u, rng):
     h.dipole[rows, L] = size[:, None] * np.array([-0.34, 0.0, -0.42])
     h.centre[rows, L] = 0.040 + 0.004 * u
     h.rise[rows, L] = h.fall[rows, L] = 0.010
+
+
+def _turn(h: Hearts, rows, waves, frontal: float, horizontal: float) -> None:
+    """Gives redrawn waves a share of the turn the patient's own heart had."""
+    part = h.dipole[np.ix_(rows, waves)]
+    rotate(part, frontal * h.turn[rows, 0], (0, 1))
+    rotate(part, horizontal * h.turn[rows, 1], (0, 2))
+    h.dipole[np.ix_(rows, waves)] = part
 
 
 def complete_lbbb(h: Hearts, rows, u, rng):
@@ -131,6 +167,7 @@ def complete_lbbb(h: Hearts, rows, u, rng):
     h.centre[rows, J] = 0.115 + 0.015 * u
     h.dipole[rows, J] = grow * np.array([-0.07, -0.02, -0.13])
     h.dipole[rows, T] = grow * np.array([-0.20, -0.04, -0.30]) * (0.8 + 0.4 * u)[:, None]
+    _turn(h, rows, [*QRS_WAVES, J, T], 0.9, 0.5)
 
 
 def left_anterior_block(h: Hearts, rows, u, rng):
@@ -140,6 +177,7 @@ def left_anterior_block(h: Hearts, rows, u, rng):
     h.dipole[rows, R1] = size * np.array([0.75, -0.35, 0.12])
     h.dipole[rows, R2] = size * (np.array([0.52, -0.62, 0.36]) + np.outer(u, [-0.05, -0.30, 0.0]))
     h.dipole[rows, S] = size * np.array([0.10, -0.32, 0.45])
+    _turn(h, rows, QRS_WAVES, 0.25, 0.6)
     h.centre[rows, S] += 0.006
 
 
@@ -172,7 +210,8 @@ def high_voltage(h: Hearts, rows, u, rng):
 def ventricular_hypertrophy(h: Hearts, rows, u, rng):
     """LVH: Sokolow-Lyon above 3.5 mV and strain: ST sagging and T inverted in I, aVL, V5, V6 as it grows."""
     high_voltage(h, rows, u, rng)
-    strain = (0.25 + 0.9 * u)[:, None]
+    strain = (0.35 + 0.9 * u)[:, None]
+    h.dipole[rows, T] *= 0.55
     h.dipole[rows, J] += strain * np.array([-0.09, -0.02, -0.04])
     h.dipole[rows, T] += strain * np.array([-0.40, -0.18, -0.08])
 
@@ -180,7 +219,7 @@ def ventricular_hypertrophy(h: Hearts, rows, u, rng):
 def low_voltage(h: Hearts, rows, u, rng):
     """LVOLT: QRS below 0.5 mV peak to peak in every limb lead and below 1 mV in the chest leads."""
     beat = one_beat(_subset(h, rows))
-    one, two = beat[:, I], beat[:, II]
+    one, two = beat[:, LEAD_I], beat[:, LEAD_II]
     limb = np.stack([np.ptp(x, axis=1) for x in (one, two, two - one)]).max(axis=0)
     chest = np.ptp(beat[:, CHEST], axis=2).max(axis=1)
     goal = 1.02 - 0.30 * u
@@ -219,7 +258,14 @@ def inferior_infarction(h: Hearts, rows, u, rng):
     h.dipole[rows, X] += depth * np.array([0.10, -1.0, 0.05])
     h.centre[rows, X], h.rise[rows, X], h.fall[rows, X] = -0.020, 0.013, 0.012
     h.dipole[np.ix_(rows, _MAIN, [1])] *= (0.75 - 0.35 * u)[:, None, None]
-    _stage(h, rows, u, [-0.06, 0.16, 0, -0.06, -0.05, 0, 0, 0.02], [0.05, -0.38, 0, 0, 0, 0, -0.03, -0.06], rng)
+    _stage(
+        h,
+        rows,
+        u,
+        [-0.06, 0.16, 0, -0.06, -0.05, 0, 0, 0.02],
+        [0.05, -0.38, 0, 0, 0, 0, -0.03, -0.06],
+        rng,
+    )
 
 
 def anterior_infarction(h: Hearts, rows, u, rng):
@@ -227,9 +273,17 @@ def anterior_infarction(h: Hearts, rows, u, rng):
     lost = (0.55 + 0.45 * u)[:, None]
     h.local[rows, X] += lost * np.array([-0.06, 0, -0.10, -0.42, -0.75, -0.85, -0.50, -0.18])
     h.centre[rows, X], h.rise[rows, X], h.fall[rows, X] = -0.018, 0.013, 0.013
-    h.local[np.ix_(rows, _MAIN)] += (lost * np.array([0, 0, -0.1, -0.25, -0.38, -0.45, -0.25, -0.05]))[:, None]
-    _stage(h, rows, u, [0.02, -0.02, 0.05, 0.16, 0.24, 0.20, 0.10, 0.04],
-           [-0.03, 0, -0.05, -0.35, -0.62, -0.65, -0.40, -0.15], rng)  # fmt: skip
+    h.local[np.ix_(rows, _MAIN)] += (
+        lost * np.array([0, 0, -0.1, -0.25, -0.38, -0.45, -0.25, -0.05])
+    )[:, None]
+    _stage(
+        h,
+        rows,
+        u,
+        [0.02, -0.02, 0.05, 0.16, 0.24, 0.20, 0.10, 0.04],
+        [-0.03, 0, -0.05, -0.35, -0.62, -0.65, -0.40, -0.15],
+        rng,
+    )
 
 
 def anteroseptal_infarction(h: Hearts, rows, u, rng):
@@ -238,8 +292,17 @@ def anteroseptal_infarction(h: Hearts, rows, u, rng):
     h.dipole[rows, Q] *= 0.15
     h.local[rows, X] += lost * np.array([0, 0, -0.28, -0.62, -0.66, -0.26, 0, 0])
     h.centre[rows, X], h.rise[rows, X], h.fall[rows, X] = -0.017, 0.013, 0.013
-    h.local[np.ix_(rows, _MAIN)] += (lost * np.array([0, 0, -0.08, -0.28, -0.42, -0.20, 0, 0]))[:, None]
-    _stage(h, rows, u, [0, -0.02, 0.12, 0.22, 0.20, 0.08, 0, 0], [0, 0, -0.10, -0.45, -0.60, -0.30, -0.05, 0], rng)
+    h.local[np.ix_(rows, _MAIN)] += (lost * np.array([0, 0, -0.08, -0.28, -0.42, -0.20, 0, 0]))[
+        :, None
+    ]
+    _stage(
+        h,
+        rows,
+        u,
+        [0, -0.02, 0.12, 0.22, 0.20, 0.08, 0, 0],
+        [0, 0, -0.10, -0.45, -0.60, -0.30, -0.05, 0],
+        rng,
+    )
 
 
 def lateral_part(h: Hearts, rows, u, rng):
@@ -255,6 +318,7 @@ def lateral_part(h: Hearts, rows, u, rng):
 def ischaemia(h: Hearts, rows, u, rng):
     """ISC_: level ST depression of 0.1 mV or more in I, II, V4-V6 and symmetric T inversion."""
     size = (0.6 + 0.8 * u)[:, None]
+    h.dipole[rows, T] *= 0.5
     h.local[rows, J] += size * np.array([-0.07, -0.09, 0.02, -0.05, -0.11, -0.16, -0.15, -0.11])
     h.local[rows, T] += size * np.array([-0.22, -0.30, 0.02, -0.12, -0.35, -0.48, -0.42, -0.28])
 
@@ -297,23 +361,48 @@ def long_qt(h: Hearts, rows, u, rng):
 
 # Order matters: anatomy of conduction first, then what rides on it; sizes before local damage; the T wave last.
 EFFECTS = {
-    "SR": sinus, "SBRAD": sinus_bradycardia, "STACH": sinus_tachycardia, "SARRH": sinus_arrhythmia,
-    "LAFB": left_anterior_block, "LPFB": left_posterior_block, "RVH": right_hypertrophy,
-    "CLBBB": complete_lbbb, "PACE": pacemaker, "AFIB": atrial_fibrillation, "AFLT": atrial_flutter,
-    "LVH": ventricular_hypertrophy, "VCLVH": high_voltage, "LVOLT": low_voltage,
-    "CRBBB": complete_rbbb, "IRBBB": incomplete_rbbb, "LAO/LAE": left_atrium, "1AVB": first_degree_block,
-    "NDT": t_flat, "LOWT": t_flat, "INVT": t_inverted,
-    "IMI": inferior_infarction, "AMI": anterior_infarction, "ASMI": anteroseptal_infarction,
-    "ILMI": inferior_infarction, "ALMI": anterior_infarction,
-    "ISC_": ischaemia, "NST_": st_nonspecific, "STD_": st_depression, "STE_": st_elevation,
-    "LNGQT": long_qt, "PVC": ventricular_beats, "PAC": atrial_beats,
-}  # fmt: skip
+    "SR": sinus,
+    "SBRAD": sinus_bradycardia,
+    "STACH": sinus_tachycardia,
+    "SARRH": sinus_arrhythmia,
+    "LAFB": left_anterior_block,
+    "LPFB": left_posterior_block,
+    "RVH": right_hypertrophy,
+    "CLBBB": complete_lbbb,
+    "PACE": pacemaker,
+    "AFIB": atrial_fibrillation,
+    "AFLT": atrial_flutter,
+    "LVH": ventricular_hypertrophy,
+    "VCLVH": high_voltage,
+    "LVOLT": low_voltage,
+    "CRBBB": complete_rbbb,
+    "IRBBB": incomplete_rbbb,
+    "LAO/LAE": left_atrium,
+    "1AVB": first_degree_block,
+    "NDT": t_flat,
+    "LOWT": t_flat,
+    "INVT": t_inverted,
+    "IMI": inferior_infarction,
+    "AMI": anterior_infarction,
+    "ASMI": anteroseptal_infarction,
+    "ILMI": inferior_infarction,
+    "ALMI": anterior_infarction,
+    "ISC_": ischaemia,
+    "NST_": st_nonspecific,
+    "STD_": st_depression,
+    "STE_": st_elevation,
+    "LNGQT": long_qt,
+    "PVC": ventricular_beats,
+    "PAC": atrial_beats,
+}
 # Statements that only name what another one already drew.
 DESCRIPTIVE = ("NORM", "ABQRS", "QWAVE", "LPR", "NT_", "TAB_", "PRC(S)")
 HIGH_QRS = {"LVH", "VCLVH", "HVOLT"}
 
 
-def apply_findings(hearts: Hearts, has: dict, severity: dict, rng, heart_rate: float | None = None) -> None:
+def apply_findings(
+    hearts: Hearts, has: dict, severity: dict, rng, heart_rate: float | None = None
+) -> None:
     """Applies every finding in EFFECTS' order to the rows that have it, then keeps sizes and T waves consistent.
 
     `has` code -> bool (N,), `severity` code -> (N,) in 0..1; `heart_rate` beats/min overrides the findings' rates.

@@ -17,11 +17,26 @@ from ecgkit.data.scp_table import scp_statements
 
 # One finding at most from each group; numbers are chances among ECGs that are not normal (the rest has none of it).
 GROUPS = {
-    "rhythm": {"AFIB": 0.14, "SBRAD": 0.12, "STACH": 0.12, "SARRH": 0.05, "AFLT": 0.03, "PACE": 0.03},
+    "rhythm": {
+        "AFIB": 0.14,
+        "SBRAD": 0.12,
+        "STACH": 0.12,
+        "SARRH": 0.05,
+        "AFLT": 0.03,
+        "PACE": 0.03,
+    },
     "conduction": {"CRBBB": 0.12, "CLBBB": 0.12, "LAFB": 0.12, "IRBBB": 0.06, "LPFB": 0.02},
     "infarction": {"IMI": 0.14, "AMI": 0.10, "ASMI": 0.11, "ILMI": 0.02, "ALMI": 0.02},
     "size": {"LVH": 0.15, "LVOLT": 0.09, "VCLVH": 0.03, "RVH": 0.03},
-    "st": {"ISC_": 0.11, "NST_": 0.09, "STD_": 0.10, "NDT": 0.10, "INVT": 0.09, "STE_": 0.03, "LOWT": 0.03},
+    "st": {
+        "ISC_": 0.11,
+        "NST_": 0.09,
+        "STD_": 0.10,
+        "NDT": 0.10,
+        "INVT": 0.09,
+        "STE_": 0.03,
+        "LOWT": 0.03,
+    },
     "ectopy": {"PVC": 0.12, "PAC": 0.10},
     "av": {"1AVB": 0.14},
     "qt": {"LNGQT": 0.11},
@@ -30,10 +45,30 @@ GROUPS = {
 NORMAL_SHARE, MOST_FINDINGS = 0.30, 3
 NO_P_WAVE = ("AFIB", "AFLT", "PACE")
 MI = ("IMI", "AMI", "ASMI", "ILMI", "ALMI")
-_WIDE_LEFT = ("CLBBB", "PACE")  # with these the textbook reads neither infarction nor hypertrophy nor ST-T
+_WIDE_LEFT = (
+    "CLBBB",
+    "PACE",
+)  # with these the textbook reads neither infarction nor hypertrophy nor ST-T
 # Mean years a finding adds to a patient's age.
-_OLDER = {"AFIB": 9, "CLBBB": 9, "CRBBB": 5, "IMI": 6, "AMI": 6, "ASMI": 6, "LVH": 4, "ISC_": 5, "1AVB": 6, "PVC": 3,
-          "PACE": 12, "LAFB": 5, "STACH": -5, "SARRH": -14, "NORM": -9, "LVOLT": 2, "AFLT": 7}  # fmt: skip
+_OLDER = {
+    "AFIB": 9,
+    "CLBBB": 9,
+    "CRBBB": 5,
+    "IMI": 6,
+    "AMI": 6,
+    "ASMI": 6,
+    "LVH": 4,
+    "ISC_": 5,
+    "1AVB": 6,
+    "PVC": 3,
+    "PACE": 12,
+    "LAFB": 5,
+    "STACH": -5,
+    "SARRH": -14,
+    "NORM": -9,
+    "LVOLT": 2,
+    "AFLT": 7,
+}
 _LIKELIHOODS, _CHANCES = np.array([100, 80, 50, 35, 15]), np.array([0.58, 0.15, 0.12, 0.08, 0.07])
 _SEVERITY = {100: (0.35, 1.0), 80: (0.3, 0.8), 50: (0.15, 0.55), 35: (0.05, 0.4), 15: (0.0, 0.3)}
 
@@ -92,6 +127,8 @@ def _compatible(found: list[str]) -> set[str]:
         kept -= {*MI, *GROUPS["size"], *GROUPS["st"], "LAFB"}
     if "PACE" in kept:
         kept -= set(GROUPS["conduction"])
+    if "RVH" in kept:
+        kept -= {"LAFB", "CRBBB"}
     if kept & {"LAFB", "RVH", "LPFB"} and kept & {"IMI", "ILMI"}:
         kept -= {"LAFB", "RVH", "LPFB"}
     if "STACH" in kept:
@@ -109,7 +146,9 @@ def _next_findings(before: set[str], rng: np.random.Generator) -> set[str]:
     return _compatible(sorted(stays) + sorted(new)[: max(0, MOST_FINDINGS - len(stays))])
 
 
-def _grade(findings: list[set[str]], rng: np.random.Generator) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
+def _grade(
+    findings: list[set[str]], rng: np.random.Generator
+) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
     """Findings -> PTB-XL's scp_codes with likelihoods, and how marked each finding is drawn.
 
     Diagnostic statements get 100, 80, 50, 35 or 15, drawn weaker as they get less certain; form and rhythm statements 0
@@ -146,7 +185,9 @@ def _companions(found: set[str], rng: np.random.Generator) -> dict[str, float]:
     return extra
 
 
-def _people(patient: np.ndarray, visit: np.ndarray, findings: list[set[str]], rng: np.random.Generator) -> pd.DataFrame:
+def _people(
+    patient: np.ndarray, visit: np.ndarray, findings: list[set[str]], rng: np.random.Generator
+) -> pd.DataFrame:
     """Age, sex, height, weight and visit date per ECG; a patient keeps sex and body and ages between visits."""
     n_patients = patient[-1] + 1
     first = np.flatnonzero(visit == 0)
@@ -155,17 +196,27 @@ def _people(patient: np.ndarray, visit: np.ndarray, findings: list[set[str]], rn
     age = np.clip(np.rint(rng.normal(57, 16, n_patients) + np.clip(shift, -14, 16)), 18, 95)
     height = np.rint(rng.normal(np.where(sex == 0, 176, 163), 7))
     weight = np.rint(np.clip(rng.normal(25.5, 4, n_patients), 17, 42) * (height / 100) ** 2)
-    height[rng.random(n_patients) < 0.6] = np.nan  # PTB-XL lacks most heights and half of the weights
+    height[rng.random(n_patients) < 0.6] = (
+        np.nan
+    )  # PTB-XL lacks most heights and half of the weights
     weight[rng.random(n_patients) < 0.5] = np.nan
     gap = np.where(visit > 0, rng.exponential(500, len(patient)) + 1, 0)
     start = rng.uniform(0, 365 * 11, n_patients)
     day = start[patient] + pd.Series(gap).groupby(patient).cumsum().to_numpy()
     grown = np.floor((day - start[patient]) / 365.25)
     fold = _folds(n_patients, [frozenset(findings[i]) for i in first], rng)
-    return pd.DataFrame({
-        "patient": patient, "visit": visit, "age": np.minimum(age[patient] + grown, 95), "sex": sex[patient],
-        "height": height[patient], "weight": weight[patient], "day": day, "strat_fold": fold[patient],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "patient": patient,
+            "visit": visit,
+            "age": np.minimum(age[patient] + grown, 95),
+            "sex": sex[patient],
+            "height": height[patient],
+            "weight": weight[patient],
+            "day": day,
+            "strat_fold": fold[patient],
+        }
+    )
 
 
 def _folds(n_patients: int, found: list[frozenset], rng: np.random.Generator) -> np.ndarray:

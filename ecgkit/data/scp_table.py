@@ -18,8 +18,18 @@ import numpy as np
 import pandas as pd
 
 COLUMNS = [
-    "description", "diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass", "Statement Category",
-    "SCP-ECG Statement Description", "AHA code", "aECG REFID", "CDISC Code", "DICOM Code",
+    "description",
+    "diagnostic",
+    "form",
+    "rhythm",
+    "diagnostic_class",
+    "diagnostic_subclass",
+    "Statement Category",
+    "SCP-ECG Statement Description",
+    "AHA code",
+    "aECG REFID",
+    "CDISC Code",
+    "DICOM Code",
 ]
 
 _CATEGORIES = {
@@ -118,8 +128,18 @@ TRIGU|r|||ectopic|trigeminal pattern (unknown origin, SV or Ventricular)|
 
 @functools.cache
 def _build() -> pd.DataFrame:
-    names = ["code", "kind", "diagnostic_class", "diagnostic_subclass", "category", "description", "scp"]
-    table = pd.read_csv(io.StringIO(_STATEMENTS.strip()), sep="|", names=names, keep_default_na=False)
+    names = [
+        "code",
+        "kind",
+        "diagnostic_class",
+        "diagnostic_subclass",
+        "category",
+        "description",
+        "scp",
+    ]
+    table = pd.read_csv(
+        io.StringIO(_STATEMENTS.strip()), sep="|", names=names, keep_default_na=False
+    )
     table = table.replace("", np.nan)
     for flag in ("diagnostic", "form", "rhythm"):
         table[flag] = np.where(table["kind"].str.contains(flag[0]), 1.0, np.nan)

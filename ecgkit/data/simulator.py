@@ -40,7 +40,9 @@ def draw_beats(hearts: Hearts, seconds: float, rng: np.random.Generator) -> Beat
     n, n_beats = len(hearts), int((seconds + 4) / _FASTEST_RR) + 4
     mean = (60 / hearts.rate)[:, None]
     breath = rng.uniform(0.18, 0.30, n)
-    swing = np.sin(2 * np.pi * breath[:, None] * mean * np.arange(n_beats) + rng.uniform(0, 2 * np.pi, (n, 1)))
+    swing = np.sin(
+        2 * np.pi * breath[:, None] * mean * np.arange(n_beats) + rng.uniform(0, 2 * np.pi, (n, 1))
+    )
     jitter = hearts.rr_spread[:, None] * rng.standard_normal((n, n_beats))
     rr = mean * np.clip(1 + hearts.rr_breath[:, None] * swing + jitter, 0.45, 1.9)
     rr = np.maximum(rr, _FASTEST_RR)
@@ -51,9 +53,11 @@ def draw_beats(hearts: Hearts, seconds: float, rng: np.random.Generator) -> Beat
     return Beats(time, kind, breath)
 
 
-def _add_premature(time: np.ndarray, kind: np.ndarray, n_pvc: int, n_pac: int, seconds: float, rng) -> None:
+def _add_premature(
+    time: np.ndarray, kind: np.ndarray, n_pvc: int, n_pac: int, seconds: float, rng
+) -> None:
     """Turns some beats of one record (B,) into premature ones, in place; never two in a row."""
-    spots = np.flatnonzero((time > 0.8) & (time < seconds - 0.9))[:: 2]
+    spots = np.flatnonzero((time > 0.8) & (time < seconds - 0.9))[::2]
     spots = rng.permutation(spots)[: n_pvc + n_pac]
     kinds = [VENTRICULAR] * n_pvc + [ATRIAL] * n_pac
     for b, what in sorted(zip(spots.tolist(), kinds)):
@@ -66,7 +70,9 @@ def _add_premature(time: np.ndarray, kind: np.ndarray, n_pvc: int, n_pac: int, s
             time[b] -= early
 
 
-def render(hearts: Hearts, beats: Beats, fs: int, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+def render(
+    hearts: Hearts, beats: Beats, fs: int, n_samples: int, rng: np.random.Generator
+) -> np.ndarray:
     """(N, C8, T) float32 mV without noise."""
     n, t = len(hearts), np.arange(n_samples, dtype=np.float32) / fs
     sinus, ectopic = beats.kind != VENTRICULAR, beats.kind == VENTRICULAR
@@ -77,45 +83,75 @@ def render(hearts: Hearts, beats: Beats, fs: int, n_samples: int, rng: np.random
         shown = ectopic if k in waves.ECTOPIC_WAVES else sinus
         _wave_train(trains[:, slot], beats.time, shown, hearts, k, t, fs)
     breath = np.sin(2 * np.pi * beats.breath_hz[:, None] * t + rng.uniform(0, 6.28, (n, 1)))
-    trains *= (1 + 0.03 * breath[:, None]).astype(np.float32)  # the heart turns a little with each breath
+    trains *= (1 + 0.03 * breath[:, None]).astype(
+        np.float32
+    )  # the heart turns a little with each breath
     signal = np.matmul(amplitude[:, used].transpose(0, 2, 1), trains)  # (N, C8, K) @ (N, K, T)
     _add_atrial_waves(signal, hearts, t, rng)
     return signal
 
 
-def _wave_train(out: np.ndarray, time: np.ndarray, shown: np.ndarray, hearts: Hearts, k: int, t: np.ndarray, fs: int) -> None:
+def _wave_train(
+    out: np.ndarray,
+    time: np.ndarray,
+    shown: np.ndarray,
+    hearts: Hearts,
+    k: int,
+    t: np.ndarray,
+    fs: int,
+) -> None:
     """Writes wave `k` of every beat into `out` (N, T): each sample sees the nearest beat only."""
     n, n_samples = out.shape
     centre = time + hearts.centre[:, k : k + 1]  # (N, B)
-    middle = np.clip(np.ceil((centre[:, 1:] + centre[:, :-1]) * (fs / 2)), 0, n_samples).astype(np.int64)
-    steps = np.bincount((middle + np.arange(n)[:, None] * (n_samples + 1)).ravel(), minlength=n * (n_samples + 1))
-    beat = np.cumsum(steps.reshape(n, -1)[:, :n_samples], axis=1)  # (N, T) which beat a sample belongs to
+    middle = np.clip(np.ceil((centre[:, 1:] + centre[:, :-1]) * (fs / 2)), 0, n_samples).astype(
+        np.int64
+    )
+    steps = np.bincount(
+        (middle + np.arange(n)[:, None] * (n_samples + 1)).ravel(), minlength=n * (n_samples + 1)
+    )
+    beat = np.cumsum(
+        steps.reshape(n, -1)[:, :n_samples], axis=1
+    )  # (N, T) which beat a sample belongs to
     row = np.arange(n)[:, None]
     d = t - centre.astype(np.float32)[row, beat]
-    inverse = np.where(d < 0, 1 / hearts.rise[:, k, None], 1 / hearts.fall[:, k, None]).astype(np.float32)
+    inverse = np.where(d < 0, 1 / hearts.rise[:, k, None], 1 / hearts.fall[:, k, None]).astype(
+        np.float32
+    )
     d *= inverse
     np.exp(-0.5 * d * d, out=out)
     if not shown.all():
         out *= shown[row, beat]
 
 
-def _add_atrial_waves(signal: np.ndarray, hearts: Hearts, t: np.ndarray, rng: np.random.Generator) -> None:
+def _add_atrial_waves(
+    signal: np.ndarray, hearts: Hearts, t: np.ndarray, rng: np.random.Generator
+) -> None:
     """Fibrillation (5-8 Hz, wandering, largest in V1) and flutter (saw-tooth, about 5 Hz, largest in II, III, aVF)."""
     rows = np.flatnonzero(hearts.f_waves > 0)
     if len(rows):
         m = len(rows)
         freq, phase = rng.uniform(4.8, 7.5, (m, 2, 1)), rng.uniform(0, 6.28, (m, 2, 1))
-        wander = np.sin(2 * np.pi * rng.uniform(0.1, 0.5, (m, 2, 1)) * t + phase) * rng.uniform(1, 4, (m, 2, 1))
+        wander = np.sin(2 * np.pi * rng.uniform(0.1, 0.5, (m, 2, 1)) * t + phase) * rng.uniform(
+            1, 4, (m, 2, 1)
+        )
         wave = np.sin(2 * np.pi * freq * t + wander + phase).sum(axis=1)  # (m, T)
         wave *= 1 + 0.4 * np.sin(2 * np.pi * rng.uniform(0.2, 0.6, (m, 1)) * t)
-        leads = np.array([0.15, 0.5, 1.0, 0.6, 0.3, 0.2, 0.15, 0.12]) * np.exp(0.2 * rng.standard_normal((m, 8)))
-        signal[rows] += (0.6 * hearts.f_waves[rows, None, None] * leads[..., None] * wave[:, None]).astype(np.float32)
+        leads = np.array([0.15, 0.5, 1.0, 0.6, 0.3, 0.2, 0.15, 0.12]) * np.exp(
+            0.2 * rng.standard_normal((m, 8))
+        )
+        signal[rows] += (
+            0.6 * hearts.f_waves[rows, None, None] * leads[..., None] * wave[:, None]
+        ).astype(np.float32)
     rows = np.flatnonzero(hearts.flutter > 0)
     if len(rows):
-        phase = t * (hearts.rate[rows, None] * 4 / 60) + rng.random((len(rows), 1))  # 4 flutter waves per mean beat
+        phase = t * (hearts.rate[rows, None] * 4 / 60) + rng.random(
+            (len(rows), 1)
+        )  # 4 flutter waves per mean beat
         saw = 1 - 2 * np.abs((phase % 1) ** 0.6 - 0.5) * 2
         leads = np.array([0.1, -1.0, 0.5, 0.2, 0.0, -0.1, -0.2, -0.3])
-        signal[rows] += (hearts.flutter[rows, None, None] * leads[:, None] * saw[:, None]).astype(np.float32)
+        signal[rows] += (hearts.flutter[rows, None, None] * leads[:, None] * saw[:, None]).astype(
+            np.float32
+        )
 
 
 def twelve_leads(signal8: np.ndarray) -> np.ndarray:
@@ -127,10 +163,15 @@ def twelve_leads(signal8: np.ndarray) -> np.ndarray:
 
 def net_axis(hearts: Hearts) -> np.ndarray:
     """(N,) degrees in (-180, 180]: direction of the net QRS (R minus S) in I and aVF; 90 is straight down."""
-    beat = waves.one_beat(hearts)
+    early = [
+        k for k in waves.QRS_WAVES if k != waves.L
+    ]  # in RBBB the axis is that of the first part
+    beat = waves.one_beat(hearts, waves=early)
     one, avf = beat[:, 0], beat[:, 1] - beat[:, 0] / 2
     net = [lead.max(axis=1) + lead.min(axis=1) for lead in (one, avf)]
-    return np.rad2deg(np.arctan2(net[1] * 2 / np.sqrt(3), net[0]))  # aVF is drawn sqrt(3)/2 too small
+    return np.rad2deg(
+        np.arctan2(net[1] * 2 / np.sqrt(3), net[0])
+    )  # aVF is drawn sqrt(3)/2 too small
 
 
 def ground_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
@@ -150,10 +191,16 @@ def ground_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
     p_off = (hearts.centre[:, p] + waves.EDGE * hearts.fall[:, p]).max(axis=1)
     qt = hearts.centre[:, waves.T] + waves.EDGE * hearts.fall[:, waves.T] - onset
     ms = {
-        "rr_ms": rr, "p_ms": np.where(has_p, p_off - p_on, np.nan), "pr_ms": np.where(has_p, onset - p_on, np.nan),
-        "qrs_ms": offset - onset, "qt_ms": qt, "qtc_ms": qt / np.sqrt(rr),
-    }  # fmt: skip
-    table = pd.DataFrame({"heart_rate": 60 / rr} | {name: 1000 * value for name, value in ms.items()})
+        "rr_ms": rr,
+        "p_ms": np.where(has_p, p_off - p_on, np.nan),
+        "pr_ms": np.where(has_p, onset - p_on, np.nan),
+        "qrs_ms": offset - onset,
+        "qt_ms": qt,
+        "qtc_ms": qt / np.sqrt(rr),
+    }
+    table = pd.DataFrame(
+        {"heart_rate": 60 / rr} | {name: 1000 * value for name, value in ms.items()}
+    )
     table["axis_deg"] = net_axis(hearts)
     table["n_beats"] = n_beats
     table["n_pvc"] = ((beats.kind == VENTRICULAR) & inside).sum(axis=1)

@@ -49,7 +49,9 @@ def write_wfdb(folder: Path, names: list[str], adc: np.ndarray, fs: int, leads=L
         sub.mkdir(parents=True, exist_ok=True)
     first = adc[:, :, 0].tolist()
     checksum = (adc.sum(axis=2, dtype=np.int64) % 65536).tolist()
-    frames = np.ascontiguousarray(adc.transpose(0, 2, 1)).astype("<i2", copy=False)  # (N, T, C), sample by sample
+    frames = np.ascontiguousarray(adc.transpose(0, 2, 1)).astype(
+        "<i2", copy=False
+    )  # (N, T, C), sample by sample
     for n, name in enumerate(names):
         path = folder / name
         with open(f"{path}.dat", "wb") as out:
