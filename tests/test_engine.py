@@ -132,8 +132,9 @@ def test_precision_follows_the_device(monkeypatch):
 
 
 def test_bf16_on_cpu_trains_and_fp32_after_it_is_fp32(tmp_path):
-    _, log = train(tmp_path / "bf16", dataclasses.replace(SETTINGS, precision="bf16"))
+    model, log = train(tmp_path / "bf16", dataclasses.replace(SETTINGS, precision="bf16"))
     assert np.isfinite(log.table.loss).all()
+    assert not hasattr(model.forward, "__wrapped__")  # no autocast left behind
     dtypes = []
 
     def spy(model, batch):
