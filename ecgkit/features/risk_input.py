@@ -16,6 +16,7 @@ from ecgkit.features.rhythm import find_beats, median_beats
 from ecgkit.types import DataError
 
 BEFORE_S, AFTER_S = 0.4, 0.8  # 1.2 s around R: 600 samples at 500 Hz, as the published beats
+BEAT_SECONDS = BEFORE_S + AFTER_S
 
 
 def zscore_leads(signals: np.ndarray) -> np.ndarray:
