@@ -250,10 +250,8 @@ def _remark(span: float) -> str:
 
 
 def _limb_residuals(record: ECGRecord) -> dict[str, float]:
-    """Lead -> median absolute difference in mV from what I and II imply for it, offsets aside."""
-    have = {
-        n: x - np.nanmedian(x) for n, x in zip(record.leads, record.signal) if np.isfinite(x).any()
-    }
+    """Lead -> how far in mV (95th percentile) it is from what I and II imply, offsets aside."""
+    have = dict(zip(record.leads, record.signal))
     if "I" not in have or "II" not in have:
         return {}
     one, two = have["I"], have["II"]
@@ -263,6 +261,10 @@ def _limb_residuals(record: ECGRecord) -> dict[str, float]:
         "aVL": one - two / 2,
         "aVF": two - one / 2,
     }
-    return {
-        n: float(np.nanpercentile(np.abs(have[n] - x), 95)) for n, x in implied.items() if n in have
-    }
+    residuals = {}
+    for name in [name for name in implied if name in have]:
+        off = have[name] - implied[name]
+        off = off[np.isfinite(off)]
+        if off.size:
+            residuals[name] = float(np.percentile(np.abs(off - np.median(off)), 95))
+    return residuals

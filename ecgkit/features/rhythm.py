@@ -115,7 +115,9 @@ def _qrs_energy(signal: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
     width = min(round(1.5 * fs), smooth.shape[-1])
     n = smooth.shape[-1] // width
     windows = smooth[:, : n * width].reshape(len(smooth), n, width)
-    typical = np.median(windows.max(axis=-1), axis=-1)
+    highest = windows.max(axis=-1)
+    # A tenth of the maximum is the floor for a record with hardly a beat in it.
+    typical = np.maximum(np.median(highest, axis=-1), 0.1 * highest.max(axis=-1))
     return size, smooth / np.maximum(typical, 1e-6)[:, None]
 
 
