@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ecgkit.config import CONFIGS
+from ecgkit.reports.curves import plot_bars
 from ecgkit.reports.discrepancies import DISCREPANCIES
 from ecgkit.reports.tables import with_interval
 from ecgkit.runs import BUDGET_S
@@ -196,6 +198,21 @@ def metrics_table(run: RunFiles, headline_only: bool = False) -> pd.DataFrame:
                 value, note = with_interval(row), row.get("note", "")
                 rows.append((notebook, name, value, n, describe_data(body), note))
     return pd.DataFrame(rows, columns=["Notebook", "Metric", "Value", "n", "Data", "Note"])
+
+
+def plot_headlines(run: RunFiles) -> Figure:
+    """Bars of every headline metric on the 0..1 scale, with intervals; simulated ones say so."""
+    found = [
+        (f"{notebook[:2]} · {name.replace('_', ' ')}", row, body)
+        for notebook, body in run.notebooks.items()
+        for name, row in body.get("metrics", {}).items()
+        if row.get("headline") and not row.get("unit") and 0 <= (row.get("value") or 0) <= 1
+    ]
+    simulated = any(body.get("data", {}).get("simulated", True) for _, _, body in found)
+    names = [name for name, _, _ in found] or ["no headline metric yet"]
+    bounds = {k: [row.get(k) for _, row, _ in found] or [None] for k in ("value", "low", "high")}
+    return plot_bars(names, bounds["value"], bounds["low"], bounds["high"], "Headline metrics",
+                     simulated=simulated)
 
 
 def run_times(run: RunFiles) -> pd.DataFrame:
