@@ -1,7 +1,8 @@
-"""What the electrode and the room add: drift, muscle, mains, loose electrodes. Noise lives on electrodes, not on leads.
+"""What the electrode and the room add: drift, muscle, mains, loose electrodes. Noise lives on
+electrodes, not on leads.
 
-A disturbed arm electrode therefore shows in the limb leads it feeds (and slightly in the chest leads through Wilson's
-terminal), a disturbed chest electrode in one lead only, as on paper.
+A disturbed arm electrode therefore shows in the limb leads it feeds (and slightly in the chest
+leads through Wilson's terminal), a disturbed chest electrode in one lead only, as on paper.
 
 Shape letters: N records, E electrodes (RA LA LL V1-V6), C8 independent leads, T samples.
 """
@@ -33,7 +34,9 @@ def electrode_to_leads() -> np.ndarray:
 
 @dataclass
 class Artefacts:
-    """Size of each disturbance on each electrode, (N, E) mV; `text` holds PTB-XL's column strings ('' = none)."""
+    """Size of each disturbance on each electrode, (N, E) mV; `text` holds PTB-XL's column strings
+    ('' = none).
+    """
 
     drift: np.ndarray
     static: np.ndarray
@@ -43,7 +46,9 @@ class Artefacts:
 
 
 def draw_artefacts(n: int, rng: np.random.Generator, rates=(0.10, 0.16, 0.06, 0.03)) -> Artefacts:
-    """Chooses which records are disturbed (`rates` per kind, in the order of KINDS), where, and how strongly."""
+    """Chooses which records are disturbed (`rates` per kind, in the order of KINDS), where, and
+    how strongly.
+    """
     quiet = np.exp(rng.normal(np.log(0.0048), 0.35, (n, 1))) * np.exp(rng.normal(0, 0.2, (n, 9)))
     sizes = {
         "baseline_drift": np.exp(rng.normal(np.log(0.025), 0.4, (n, 9))),
@@ -72,7 +77,9 @@ def draw_artefacts(n: int, rng: np.random.Generator, rates=(0.10, 0.16, 0.06, 0.
 
 
 def _place(row: np.ndarray, size: float, place: float, pick: int, kind: str) -> str:
-    """Raises `row` (E,) at the disturbed electrodes to `size` and returns the column's text for them."""
+    """Raises `row` (E,) at the disturbed electrodes to `size` and returns the column's text for
+    them.
+    """
     if place < 0.6:
         row[pick], leads = size, _LEADS_OF[ELECTRODES[pick]]
     elif place < 0.85:
@@ -100,7 +107,8 @@ def draw_noise(
         window = np.exp(-0.5 * ((t - start - 0.6) / rng.uniform(0.25, 0.6, (len(hit), 1, 1))) ** 2)
         level[hit] += burst[hit][..., None] * window.astype(np.float32)
     noise *= level
-    # Drift: a Fourier series below 0.6 Hz whose terms fall with frequency; breathing puts a bump near 0.25 Hz.
+    # Drift: a Fourier series below 0.6 Hz whose terms fall with frequency; breathing puts a bump
+    # near 0.25 Hz.
     freq = np.arange(1, 13) * 0.045
     basis = np.concatenate(
         [np.sin(2 * np.pi * freq[:, None] * t), np.cos(2 * np.pi * freq[:, None] * t)]

@@ -1,15 +1,17 @@
-"""Hearts as sums of Gaussian waves: what one beat looks like in every lead, for many patients at once.
+"""Hearts as sums of Gaussian waves: what one beat looks like in every lead, for many patients at
+once.
 
-After McSharry et al. 2003 (IEEE TBME 50:289): each wave of the beat is a Gaussian in time. Here a wave carries a dipole
-vector (X left, Y down, Z back, in mV of the Frank system), which a lead field projects on I, II, V1-V6; the other four
-leads follow from I and II, so Einthoven's and Goldberger's identities hold by construction. A wave may also carry a
-`local` amplitude per lead, for regional damage that one dipole cannot draw.
+After McSharry et al. 2003 (IEEE TBME 50:289): each wave of the beat is a Gaussian in time. Here a
+wave carries a dipole vector (X left, Y down, Z back, in mV of the Frank system), which a lead
+field projects on I, II, V1-V6; the other four leads follow from I and II, so Einthoven's and
+Goldberger's identities hold by construction. A wave may also carry a `local` amplitude per lead,
+for regional damage that one dipole cannot draw.
 
 Shape letters: N hearts, K waves, C8 the eight independent leads, B beats, T samples.
 
 Usage:
     hearts = normal_hearts(latents, age, sex, rng)      # Hearts, fields (N, ...)
-    beat = one_beat(hearts, fs=500)                     # (N, C8, T) one noise-free beat, QRS centre at 0.35 s
+    beat = one_beat(hearts, fs=500)    # (N, C8, T) one noise-free beat, QRS centre at 0.35 s
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ _HEALTHY = {
 
 @dataclass
 class Hearts:
-    """N hearts; every array's first axis is N, and the finding functions write into them in place."""
+    """N hearts; every array's first axis is N; the finding functions write into them in place."""
 
     dipole: np.ndarray  # (N, K, 3) mV
     local: np.ndarray  # (N, K, C8) mV, added after projection
@@ -113,8 +115,9 @@ def normal_hearts(
 ) -> Hearts:
     """Healthy hearts of given people.
 
-    `latents` (N, N_LATENTS) standard normal, one set per patient: the anatomy that all ECGs of a patient share.
-    `age` (N,) years, `sex` (N,) 0 male 1 female. `rng` adds the small differences between two ECGs of one person.
+    `latents` (N, N_LATENTS) standard normal, one set per patient: the anatomy that all ECGs of a
+    patient share. `age` (N,) years, `sex` (N,) 0 male 1 female. `rng` adds the small differences
+    between two ECGs of one person.
     """
     n = len(age)
     z = latents + 0.25 * rng.standard_normal(latents.shape)
@@ -171,7 +174,9 @@ def normal_hearts(
 
 
 def _lead_gain(z: np.ndarray) -> np.ndarray:
-    """(N, C8) log gain per lead: limb leads share one, chest leads differ smoothly (electrode height, chest wall)."""
+    """(N, C8) log gain per lead: limb leads share one, chest leads differ smoothly (electrode
+    height, chest wall).
+    """
     gain = np.empty((len(z), 8))
     gain[:, :2] = 0.5 * z[:, 17:18]
     steps = np.linspace(-1, 1, 6)
@@ -180,7 +185,9 @@ def _lead_gain(z: np.ndarray) -> np.ndarray:
 
 
 def place_t_wave(hearts: Hearts) -> None:
-    """Moves T so that QT = qtc * RR^0.45 (close to Bazett's square root), measured from QRS onset to T end."""
+    """Moves T so that QT = qtc * RR^0.45 (close to Bazett's square root), measured from QRS onset
+    to T end.
+    """
     scale = (60 / hearts.rate) ** 0.45
     onset, offset = qrs_edges(hearts)
     shrink = np.clip(scale, 0.55, 1.15)
@@ -194,7 +201,9 @@ def place_t_wave(hearts: Hearts) -> None:
 
 
 def qrs_edges(hearts: Hearts) -> tuple[np.ndarray, np.ndarray]:
-    """QRS onset and end (N,), (N,) in s from the R peak: the outermost edges of waves above 0.08 mV in some lead."""
+    """QRS onset and end (N,), (N,) in s from the R peak: the outermost edges of waves above 0.08
+    mV in some lead.
+    """
     waves = list(QRS_WAVES)
     seen = np.abs(hearts.amplitudes()[:, waves]).max(axis=2) > 0.08
     start = np.where(seen, hearts.centre[:, waves] - EDGE * hearts.rise[:, waves], np.inf)

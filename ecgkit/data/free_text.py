@@ -1,4 +1,5 @@
-"""Free-text reports for simulated ECGs, in the kit's own words, German-like or English-like as PTB-XL mixes them.
+"""Free-text reports for simulated ECGs, in the kit's own words, German-like or English-like as
+PTB-XL mixes them.
 
 Usage:
     report_text({"AFIB": 0.0, "CLBBB": 100.0}, axis="LAD", rng=rng)
@@ -99,7 +100,9 @@ _RHYTHM_FIRST = ("SR", "SBRAD", "STACH", "SARRH", "AFIB", "AFLT", "PACE")
 
 
 def report_text(codes: dict[str, float], axis: str, rng: np.random.Generator) -> str:
-    """One report: rhythm, axis, then the other findings; uncertain ones (likelihood 15-50) are hedged."""
+    """One report: rhythm, axis, then the other findings; uncertain ones (likelihood 15-50) are
+    hedged.
+    """
     german = int(rng.random() < 0.6)
     words = (ENGLISH, GERMAN)[german]
     rhythm = [words[c] for c in _RHYTHM_FIRST if c in codes]

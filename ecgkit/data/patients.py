@@ -1,9 +1,11 @@
-"""Who is in the simulated cohort: patients, visits, findings with likelihoods, folds, and the table around them.
+"""Who is in the simulated cohort: patients, visits, findings with likelihoods, folds, and the
+table around them.
 
-Prevalences are chosen for learning, not for realism: about 30 % normal ECGs and 5-13 % for each main finding.
+Prevalences are chosen for learning, not for realism: about 30 % normal ECGs and 5-13 % for each
+main finding.
 
 Usage:
-    visits = draw_visits(n_ecgs=2400, rng=rng)       # Visits: table (N rows) + has/severity per code
+    visits = draw_visits(n_ecgs=2400, rng=rng)  # Visits: table (N rows) + has/severity per code
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import pandas as pd
 
 from ecgkit.data.scp_table import scp_statements
 
-# One finding at most from each group; numbers are chances among ECGs that are not normal (the rest has none of it).
+# One finding at most from each group; numbers are chances among ECGs that are not normal (the rest
+# has none of it).
 GROUPS = {
     "rhythm": {
         "AFIB": 0.14,
@@ -75,7 +78,9 @@ _SEVERITY = {100: (0.35, 1.0), 80: (0.3, 0.8), 50: (0.15, 0.55), 35: (0.05, 0.4)
 
 @dataclass
 class Visits:
-    """N ECGs: `table` (patient, age, sex ...), `codes` one dict code -> likelihood per ECG, `severity` code -> (N,) 0..1."""
+    """N ECGs: `table` (patient, age, sex ...), `codes` one dict code -> likelihood per ECG,
+    `severity` code -> (N,) 0..1.
+    """
 
     table: pd.DataFrame
     codes: list[dict[str, float]]
@@ -88,7 +93,9 @@ class Visits:
 
 
 def draw_visits(n_ecgs: int, rng: np.random.Generator) -> Visits:
-    """Draws patients with one to three ECGs each (about one in five has more than one) until there are `n_ecgs`."""
+    """Draws patients with one to three ECGs each (about one in five has more than one) until there
+    are `n_ecgs`.
+    """
     per_patient = rng.choice([1, 2, 3], n_ecgs, p=[0.80, 0.14, 0.06])
     n_patients = int(np.searchsorted(np.cumsum(per_patient), n_ecgs)) + 1
     patient = np.repeat(np.arange(n_patients), per_patient[:n_patients])[:n_ecgs]
@@ -119,7 +126,9 @@ def _draw_findings(rng: np.random.Generator) -> set[str]:
 
 
 def _compatible(found: list[str]) -> set[str]:
-    """Drops findings that another one hides: no PR without P waves, no infarct, size or ST-T reading in LBBB."""
+    """Drops findings that another one hides: no PR without P waves, no infarct, size or ST-T
+    reading in LBBB.
+    """
     kept = set(found)
     if kept & set(NO_P_WAVE):
         kept -= {"1AVB", "LAO/LAE", "PAC"}
@@ -151,8 +160,8 @@ def _grade(
 ) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
     """Findings -> PTB-XL's scp_codes with likelihoods, and how marked each finding is drawn.
 
-    Diagnostic statements get 100, 80, 50, 35 or 15, drawn weaker as they get less certain; form and rhythm statements 0
-    (PTB-XL's "likelihood not given").
+    Diagnostic statements get 100, 80, 50, 35 or 15, drawn weaker as they get less certain; form
+    and rhythm statements 0 (PTB-XL's "likelihood not given").
     """
     diagnostic = scp_statements()["diagnostic"].eq(1)
     codes, severity = [], {}
@@ -166,12 +175,16 @@ def _grade(
         if not found - {"SBRAD", "SARRH"}:
             entry = {"NORM": float(rng.choice([100, 80, 50], p=[0.80, 0.17, 0.03]))} | entry
         codes.append(entry | _companions(found, rng))
-    severity["SR"] = np.zeros(len(findings))
+    # Companions may stand where no patient of a small cohort drew the finding itself.
+    for code in {code for entry in codes for code in entry} - severity.keys():
+        severity[code] = np.zeros(len(findings))
     return codes, severity
 
 
 def _companions(found: set[str], rng: np.random.Generator) -> dict[str, float]:
-    """Statements that go with others, likelihood 0: SR without another rhythm, ABQRS and QWAVE, voltage, LPR."""
+    """Statements that go with others, likelihood 0: SR without another rhythm, ABQRS and QWAVE,
+    voltage, LPR.
+    """
     extra = {}
     if found & set(MI):
         extra |= {"ABQRS": 0.0} if rng.random() < 0.3 else {}
@@ -188,7 +201,9 @@ def _companions(found: set[str], rng: np.random.Generator) -> dict[str, float]:
 def _people(
     patient: np.ndarray, visit: np.ndarray, findings: list[set[str]], rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Age, sex, height, weight and visit date per ECG; a patient keeps sex and body and ages between visits."""
+    """Age, sex, height, weight and visit date per ECG; a patient keeps sex and body and ages
+    between visits.
+    """
     n_patients = patient[-1] + 1
     first = np.flatnonzero(visit == 0)
     sex = rng.integers(0, 2, n_patients)
@@ -220,7 +235,9 @@ def _people(
 
 
 def _folds(n_patients: int, found: list[frozenset], rng: np.random.Generator) -> np.ndarray:
-    """Folds 1-10 by patient, balanced: patients with alike first findings are dealt round the ten folds."""
+    """Folds 1-10 by patient, balanced: patients with alike first findings are dealt round the ten
+    folds.
+    """
     order = sorted(range(n_patients), key=lambda p: (sorted(found[p]), p))
     fold = np.empty(n_patients, dtype=int)
     fold[order] = np.arange(n_patients) % 10 + 1

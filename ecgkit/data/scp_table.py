@@ -1,7 +1,8 @@
 """The 71 SCP-ECG statements PTB-XL uses, as the table its `scp_statements.csv` holds.
 
-Terms, flags and the diagnostic grouping are the SCP-ECG standard's (ISO 11073-91064) and PTB-XL's; the columns of other
-code systems (AHA, aECG, CDISC, DICOM) are present but left empty, since nothing in the kit reads them.
+Terms, flags and the diagnostic grouping are the SCP-ECG standard's (ISO 11073-91064) and PTB-XL's;
+the columns of other code systems (AHA, aECG, CDISC, DICOM) are present but left empty, since
+nothing in the kit reads them.
 
 Usage:
     table = scp_statements()                 # index = code
@@ -50,7 +51,8 @@ _CATEGORIES = {
     "pace": "Pacemaker types and pacemaker function",
 }
 
-# code | kind: d diagnostic, f form, r rhythm | class | subclass | category | description | SCP-ECG text where it differs
+# code | kind: d diagnostic, f form, r rhythm | class | subclass | category | description | SCP-ECG
+# text where it differs
 _STATEMENTS = """
 NDT|df|STTC|STTC|st-other|non-diagnostic T abnormalities|
 NST_|df|STTC|NST_|st-root|non-specific ST changes|
@@ -64,7 +66,8 @@ LAFB|d|CD|LAFB/LPFB|cd|left anterior fascicular block|
 ISC_|d|STTC|ISC_|st-root|non-specific ischemic|ischemic ST-T changes
 IRBBB|d|CD|IRBBB|cd|incomplete right bundle branch block|
 1AVB|d|CD|_AVB|av|first degree AV block|
-IVCD|d|CD|IVCD|cd|non-specific intraventricular conduction disturbance (block)|non-specific intraventricular conduction disturbance
+IVCD|d|CD|IVCD|cd|non-specific intraventricular conduction disturbance (block)|\
+non-specific intraventricular conduction disturbance
 ISCAL|d|STTC|ISCA|st-isch|ischemic in anterolateral leads|in anterolateral leads
 CRBBB|d|CD|CRBBB|cd|complete right bundle branch block|(complete) right bundle branch block
 CLBBB|d|CD|CLBBB|cd|complete left bundle branch block|(complete) left bundle branch block
@@ -83,7 +86,8 @@ ISCLA|d|STTC|ISCA|st-isch|ischemic in lateral leads|in lateral leads
 RVH|d|HYP|RVH|hyp|right ventricular hypertrophy|
 ANEUR|d|STTC|STTC|st-other|ST-T changes compatible with ventricular aneurysm|
 RAO/RAE|d|HYP|RAO/RAE|atrial|right atrial overload/enlargement|
-EL|d|STTC|STTC|st-phys|electrolytic disturbance or drug (former EDIS)|compatible with electrolyte abnormalities
+EL|d|STTC|STTC|st-phys|electrolytic disturbance or drug (former EDIS)|\
+compatible with electrolyte abnormalities
 WPW|d|CD|WPW|cd|Wolf-Parkinson-White syndrome|Wolff-Parkinson-White syndrome
 ILBBB|d|CD|ILBBB|cd|incomplete left bundle branch block|
 IPLMI|d|MI|IMI|mi|inferoposterolateral myocardial infarction|
@@ -151,7 +155,9 @@ def _build() -> pd.DataFrame:
 
 
 def scp_statements() -> pd.DataFrame:
-    """Returns the 71 statements, index = SCP code, columns as PTB-XL's scp_statements.csv (a fresh copy)."""
+    """Returns the 71 statements, index = SCP code, columns as PTB-XL's scp_statements.csv (a fresh
+    copy).
+    """
     return _build().copy()
 
 

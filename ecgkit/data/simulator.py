@@ -1,10 +1,12 @@
-"""From hearts to recordings: beat times, wave trains, fibrillation waves, noise, and the ground truth of each ECG.
+"""From hearts to recordings: beat times, wave trains, fibrillation waves, noise, and the ground
+truth of each ECG.
 
 Shape letters: N records, K waves, B beats, C leads, C8 independent leads, T samples.
 
 Usage:
     beats = draw_beats(hearts, seconds=10, rng=rng)
-    signal = twelve_leads(render(hearts, beats, fs=100, n_samples=1000, rng=rng))     # (N, 12, T) float32 mV
+    signal = render(hearts, beats, fs=100, n_samples=1000, rng=rng)     # (N, C8, T)
+    signal = twelve_leads(signal)     # (N, 12, T) float32 mV
     truth = ground_truth(hearts, beats, seconds=10)
 """
 
@@ -24,7 +26,9 @@ _FASTEST_RR = 0.30
 
 @dataclass
 class Beats:
-    """R-peak times (N, B) s, ascending, reaching past both ends of the strip; `kind` (N, B) SINUS | VENTRICULAR | ATRIAL."""
+    """R-peak times (N, B) s, ascending, reaching past both ends of the strip; `kind` (N, B) SINUS
+    | VENTRICULAR | ATRIAL.
+    """
 
     time: np.ndarray
     kind: np.ndarray
@@ -32,10 +36,11 @@ class Beats:
 
 
 def draw_beats(hearts: Hearts, seconds: float, rng: np.random.Generator) -> Beats:
-    """Beat times with respiratory swing and random spread, then premature beats where the heart has them.
+    """Beat times with respiratory swing and random spread, then premature beats where the heart
+    has them.
 
-    A ventricular beat takes the place of the sinus beat it forestalls (full compensatory pause); an atrial one resets
-    the sinus node (incomplete pause).
+    A ventricular beat takes the place of the sinus beat it forestalls (full compensatory pause);
+    an atrial one resets the sinus node (incomplete pause).
     """
     n, n_beats = len(hearts), int((seconds + 4) / _FASTEST_RR) + 4
     mean = (60 / hearts.rate)[:, None]
@@ -126,7 +131,9 @@ def _wave_train(
 def _add_atrial_waves(
     signal: np.ndarray, hearts: Hearts, t: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Fibrillation (5-8 Hz, wandering, largest in V1) and flutter (saw-tooth, about 5 Hz, largest in II, III, aVF)."""
+    """Fibrillation (5-8 Hz, wandering, largest in V1) and flutter (saw-tooth, about 5 Hz, largest
+    in II, III, aVF).
+    """
     rows = np.flatnonzero(hearts.f_waves > 0)
     if len(rows):
         m = len(rows)
@@ -162,7 +169,9 @@ def twelve_leads(signal8: np.ndarray) -> np.ndarray:
 
 
 def net_axis(hearts: Hearts) -> np.ndarray:
-    """(N,) degrees in (-180, 180]: direction of the net QRS (R minus S) in I and aVF; 90 is straight down."""
+    """(N,) degrees in (-180, 180]: direction of the net QRS (R minus S) in I and aVF; 90 is
+    straight down.
+    """
     early = [
         k for k in waves.QRS_WAVES if k != waves.L
     ]  # in RBBB the axis is that of the first part
@@ -175,7 +184,8 @@ def net_axis(hearts: Hearts) -> np.ndarray:
 
 
 def ground_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
-    """One row per record: what was drawn, in ms and beats/min. Beats inside the strip count; PR, P are NaN without P waves.
+    """One row per record: what was drawn, in ms and beats/min. Beats inside the strip count; PR, P
+    are NaN without P waves.
 
     QTc is Bazett's: QT / sqrt(RR in s). Intervals are those of the sinus beats.
     """

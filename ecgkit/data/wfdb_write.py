@@ -16,12 +16,15 @@ UNITS_PER_MV = 1000
 
 
 def to_adc(signal: np.ndarray) -> np.ndarray:
-    """mV -> int16 at 1000 units per mV, clipped to what 16 bits hold; -32768 stays free (WFDB's mark of a gap)."""
+    """mV -> int16 at 1000 units per mV, clipped to what 16 bits hold; -32768 stays free (WFDB's
+    mark of a gap).
+    """
     return np.clip(np.rint(signal * UNITS_PER_MV), -32767, 32767).astype(np.int16)
 
 
 def header_text(stem: str, fs: int, n_samples: int, first, checksum, leads=LEADS) -> str:
-    """One .hea file: per lead format, gain(baseline)/units, resolution, zero, initial value, checksum, block, name.
+    """One .hea file: per lead format, gain(baseline)/units, resolution, zero, initial value,
+    checksum, block, name.
 
     `first` and `checksum` have one int per lead. PTB-XL writes augmented leads in capitals (AVR).
     """
@@ -34,15 +37,16 @@ def header_text(stem: str, fs: int, n_samples: int, first, checksum, leads=LEADS
 
 
 def write_wfdb(folder: Path, names: list[str], adc: np.ndarray, fs: int, leads=LEADS) -> None:
-    """Writes `adc` (N, C, T) int16 as `folder/<name>.dat` and `.hea`, one pair per name (a name may hold sub-folders).
+    """Writes `adc` (N, C, T) int16 as `folder/<name>.dat` and `.hea`, one pair per name (a name
+    may hold sub-folders).
 
     The checksum is the sum of a lead's samples modulo 65536, as in PTB-XL.
     Raises DataError when names, leads and samples disagree.
     """
     if adc.dtype != np.int16 or adc.ndim != 3 or adc.shape[:2] != (len(names), len(leads)):
         raise DataError(
-            f"write_wfdb got samples {adc.dtype} {adc.shape} for {len(names)} records of {len(leads)} leads; "
-            "give int16 of shape (records, leads, samples)."
+            f"write_wfdb got samples {adc.dtype} {adc.shape} for {len(names)} records of "
+            f"{len(leads)} leads; give int16 of shape (records, leads, samples)."
         )
     folder = Path(folder)
     for sub in {(folder / name).parent for name in names}:
