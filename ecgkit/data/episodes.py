@@ -151,7 +151,7 @@ class EpisodeSampler:
         have = len(self._bases) * self._per_base if self.same_attribute else len(self._keys)
         if have < self.n_way:
             raise DataError(
-                f"{self.question_type} ({self.part}) leaves {have} classes of {self._need} or more; "
+                f"{self.question_type} ({self.part}) has {have} classes of {self._need} or more; "
                 f"N_WAY is {self.n_way} ({len(self.skipped)} classes have fewer): lower N_WAY, "
                 "K_SHOT or N_QUERY, or give more questions."
             )
@@ -169,8 +169,8 @@ class EpisodeSampler:
             if drawn is not None:
                 return self._episode(keys, drawn)
         raise DataError(
-            f"No {self.n_way}-way episode with {self.k_shot + self.n_query} patients of its own for "
-            f"each class came up in {_TRIES} tries; lower N_WAY, K_SHOT or N_QUERY."
+            f"No {self.n_way}-way episode with {self.k_shot + self.n_query} patients for each of "
+            f"its classes came up in {_TRIES} tries; lower N_WAY, K_SHOT or N_QUERY."
         )
 
     def episodes(self, n: int, start: int = 0) -> Iterator[Episode]:

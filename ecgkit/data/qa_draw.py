@@ -21,7 +21,7 @@ from ecgkit.data.qa_templates import FIRST_ID, RELATIONS
 from ecgkit.types import LEADS
 
 MIN_YES = 2  # an attribute found in fewer ECGs of a split is not asked about there
-MAX_PAIRS = 24  # choose questions per template: the pairs most evenly filled
+MAX_PAIRS, ECGS_PER_PAIR = 24, 40  # choose questions per template, and ECGs that call for one more
 MAX_LABELS = 6  # the longest answer ECG-QA has
 
 
@@ -114,14 +114,19 @@ def choose(template_id: int, rows, a: np.ndarray, b: np.ndarray, names, slots=No
 
 
 def _choose_all(template_id: int, rows, states: dict[str, np.ndarray]) -> list[Ask]:
-    """The MAX_PAIRS most evenly filled pairs among `states` (name -> (N,) states)."""
-    asks = []
+    """Choose questions over the pairs of `states` (name -> (N,)) most evenly filled in all N ECGs.
+
+    The same pairs in every split; fewer in a small cohort, so that each is asked more than once.
+    """
+    filled = {}
     for a, b in combinations(states, 2):
-        ask = choose(template_id, rows, states[a][rows], states[b][rows], (a, b))
-        if ask is not None:
-            asks.append(ask)
-    asks.sort(key=lambda ask: -min(ask.caps[:2]))
-    return asks[:MAX_PAIRS]
+        one, two = states[a], states[b]
+        only = ((one == 1) & (two == 0)).sum(), ((one == 0) & (two == 1)).sum()
+        filled[a, b] = int(min(only))
+    n_pairs = int(np.clip(len(one) // ECGS_PER_PAIR, 4, MAX_PAIRS)) if filled else 0
+    best = sorted(filled, key=lambda pair: -filled[pair])[:n_pairs]
+    asks = [choose(template_id, rows, states[a][rows], states[b][rows], (a, b)) for a, b in best]
+    return [ask for ask in asks if ask is not None]
 
 
 def query(template_id: int, attribute, slots, rows, found, names, weight=1.0) -> list[Ask]:

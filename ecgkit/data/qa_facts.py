@@ -43,7 +43,8 @@ _MARGIN = 0.02
 _RANGE_OF = {code: words.RANGES.index(f"{side} the normal range") for code, side in
              ((1, "above"), (-1, "below"), (0, "within"))}  # fmt: skip
 _LEAD = {name.upper(): i for i, name in enumerate(LEADS)}
-_TOKEN = re.compile(r"(AVR|AVL|AVF|V[1-6]|III|II|I)(?:\s*-\s*(AVR|AVL|AVF|V[1-6]|III|II|I))?")
+_NAME = r"(?<![A-Z])(AVR|AVL|AVF|V[1-6]|III|II|I)(?![A-Z0-9])"
+_TOKEN = re.compile(rf"{_NAME}(?:\s*-\s*{_NAME})?")
 
 
 @dataclass(frozen=True)
