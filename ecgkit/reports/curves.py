@@ -8,6 +8,7 @@ Usage:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ def plot_training(
     for ax, names in zip(axes[0], groups, strict=True):
         for i, name in enumerate(names):
             _draw_curve(ax, table, x, name, style.COLOURS[i % len(style.COLOURS)], smooth)
-        ax.set(xlabel=x.capitalize(), ylabel=_words(names[0]) if len(names) == 1 else "")
+        ax.set(xlabel=x.capitalize(), ylabel=metric_words(names[0]) if len(names) == 1 else "")
         ax.grid(axis="y")
         if len(names) > 1 and ax.lines:
             ax.legend()
@@ -52,25 +53,25 @@ def plot_training(
 def _draw_curve(ax, table: pd.DataFrame, x: str, name: str, colour: str, smooth: int) -> None:
     """Draws the rows where the column has a value: evaluations are rarer than losses."""
     if name not in table or not table[name].notna().any():
-        words = f"{_words(name)}: not logged"
+        words = f"{metric_words(name)}: not logged"
         ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color=style.MUTED)
         return
     rows = table[[x, name]].dropna()
     marker = "o" if len(rows) <= 12 else ""
     pale = smooth > 1 and len(rows) > smooth
-    label = None if pale else _words(name)
+    label = None if pale else metric_words(name)
     ax.plot(rows[x], rows[name], color=colour, marker=marker, markersize=4,
             alpha=0.3 if pale else 1, label=label)
     if pale:
         mean = rows[name].rolling(smooth, min_periods=1, center=True).mean()
-        ax.plot(rows[x], mean, color=colour, label=_words(name))
+        ax.plot(rows[x], mean, color=colour, label=metric_words(name))
 
 
-def _words(name: str) -> str:
-    """eval_macro_auc -> Eval macro AUC."""
-    text = name.replace("_", " ").strip()
-    text = text[:1].upper() + text[1:]
-    return text.replace(" auc", " AUC").replace("Auc", "AUC")
+def metric_words(name: str) -> str:
+    """`eval_macro_auc` -> `Eval macro AUC`, `c_index` -> `C-index`."""
+    text = re.sub(r"\bauc\b", "AUC", name.replace("_", " ").strip())
+    text = re.sub(r"\bc index\b", "C-index", text)
+    return text[:1].upper() + text[1:]
 
 
 # --- bars -----------------------------------------------------------------------------------------

@@ -22,12 +22,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecgkit.config import CONFIGS
-from ecgkit.reports.curves import plot_bars
+from ecgkit.reports.curves import metric_words, plot_bars
 from ecgkit.reports.discrepancies import DISCREPANCIES
 from ecgkit.reports.tables import with_interval
 from ecgkit.runs import BUDGET_S
 from ecgkit.types import DataError
 
+REPORT = "08_replication_report"
 PTBXL_ECGS = 21_799  # records in PTB-XL 1.0.3
 NUMBERS = "references/published_numbers.csv"
 
@@ -50,7 +51,7 @@ class RunFiles:
     @property
     def missing(self) -> list[str]:
         """Notebooks of the kit that left no metrics here (the report itself aside)."""
-        return [n for n in CONFIGS if n not in self.notebooks and n != "08_replication_report"]
+        return [n for n in CONFIGS if n not in self.notebooks and n != REPORT]
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def metrics_table(run: RunFiles, headline_only: bool = False) -> pd.DataFrame:
 def plot_headlines(run: RunFiles) -> Figure:
     """Bars of every headline metric on the 0..1 scale, with intervals; simulated ones say so."""
     found = [
-        (f"{notebook[:2]} · {name.replace('_', ' ')}", row, body)
+        (f"{notebook[:2]} · {metric_words(name)}", row, body)
         for notebook, body in run.notebooks.items()
         for name, row in body.get("metrics", {}).items()
         if row.get("headline") and not row.get("unit") and 0 <= (row.get("value") or 0) <= 1
@@ -216,9 +217,14 @@ def plot_headlines(run: RunFiles) -> Figure:
 
 
 def run_times(run: RunFiles) -> pd.DataFrame:
-    """One row per notebook: status, seconds used and allowed, peak memory, checks held."""
+    """One row per notebook: status, seconds used and allowed, peak memory, checks held.
+
+    The report itself is left out: while it runs, its files are those of the time before.
+    """
     rows = []
     for name in CONFIGS:
+        if name == REPORT:
+            continue
         body = run.notebooks.get(name, {})
         checks = body.get("checks", [])
         used, allowed = body.get("seconds"), body.get("allowed_s")

@@ -1,0 +1,184 @@
+"""Figures of the preprocessing notebook: filters, normalisation, folds, labels, beats.
+
+Every function takes data and returns a Figure. Shapes: C leads, T samples, L samples of a beat.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ecgkit.features import rhythm
+from ecgkit.features import signal as sig
+from ecgkit.reports import style
+from ecgkit.types import ECGRecord
+
+
+@style.in_style
+def plot_filters(
+    record: ECGRecord,
+    lead: str = "II",
+    kinds: tuple[str, ...] = ("none", "highpass", "bandpass"),
+    seconds: float = 5.0,
+    title: str = "",
+) -> Figure:
+    """One lead under each filter, drawn over each other (left), and each filter's gain (right)."""
+    figure, (left, right) = style.new_figure(1, 2, (11, 3.6), width_ratios=(2.2, 1))
+    n = round(min(seconds, record.duration_s) * record.fs)
+    t = np.arange(n) / record.fs
+    # Later filters are drawn thinner, over the earlier ones: where they agree both are seen.
+    widths = np.linspace(3.2, 1.0, len(kinds))
+    for kind, colour, width in zip(kinds, (style.MUTED, *style.COLOURS), widths):
+        clean = sig.filter_record(record, kind)
+        x = clean.signal[clean.leads.index(lead)]
+        look = {"color": colour, "lw": width, "alpha": 0.5 if width > 1 else 1}
+        left.plot(t, x[:n], label=sig.filter_words(kind), **look)
+        right.semilogx(*frequency_response(record.fs, kind), **look)
+    left.set(xlabel="s", ylabel="mV", title=_title(title or f"Lead {lead}", record))
+    left.legend(ncols=len(kinds), loc="upper right")
+    right.set(xlabel="Hz", ylabel="gain", title="What passes", xlim=(0.05, record.fs / 2))
+    return figure
+
+
+def frequency_response(fs: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """(F,) Hz and (F,) gain of a filter, measured on its impulse response; no phase, by design."""
+    impulse = np.zeros(round(40 * fs))
+    impulse[len(impulse) // 2] = 1
+    gain = np.abs(np.fft.rfft(sig.filter_signal(impulse, fs, kind)))
+    return np.fft.rfftfreq(len(impulse), 1 / fs)[1:], gain[1:]
+
+
+@style.in_style
+def plot_normalisation(
+    record: ECGRecord, leads: tuple[str, ...] = ("I", "V2", "V5"), title: str = ""
+) -> Figure:
+    """The same leads raw, z-scored one by one, and z-scored together; one column for each."""
+    hows = {"none": "raw, mV", "per_lead": "each lead alone", "global": "all leads together"}
+    figure, axes = style.new_figure(1, 3, (11, 3.4), sharex=True)
+    t = np.arange(min(record.n_samples, round(3 * record.fs))) / record.fs
+    for ax, (how, words) in zip(axes, hows.items()):
+        signal = sig.normalise_signal(sig.fill_nan(record.signal), how)
+        for lead in leads:
+            ax.plot(t, signal[record.leads.index(lead)][: len(t)], label=lead, lw=1.2)
+        ax.set(title=words, xlabel="s", ylabel="mV" if how == "none" else "standard deviations")
+    axes[0].legend(loc="upper right", ncols=len(leads))
+    figure.suptitle(_title(title or "Normalisation", record), x=0.01, ha="left", weight="bold")
+    return figure
+
+
+@style.in_style
+def plot_folds(folds: np.ndarray, labels: np.ndarray, names: list[str], simulated: bool) -> Figure:
+    """ECGs per fold, coloured by split (left), and each class's share in each fold (right).
+
+    `folds` (n,) 1..10, `labels` (n, K) multi-hot.
+    """
+    figure, (left, right) = style.new_figure(1, 2, (11, 3.6))
+    numbers = np.arange(1, 11)
+    colour = [style.COLOURS[0]] * 8 + [style.COLOURS[4], style.COLOURS[1]]
+    counts = np.array([(folds == f).sum() for f in numbers])
+    left.bar(numbers, counts, color=colour)
+    for f, word in ((4.5, "train"), (9, "valid"), (10, "test")):
+        left.text(f, counts.max() * 1.04, word, ha="center", color=colour[int(f) - 1])
+    left.set(
+        xlabel="fold",
+        ylabel="ECGs",
+        xticks=numbers,
+        ylim=(0, counts.max() * 1.15),
+        title=style.mark_simulated("ECGs per fold", simulated),
+    )
+    share = np.array(
+        [labels[folds == f].mean(axis=0) if counts[f - 1] else np.nan * labels[0] for f in numbers]
+    )  # (10, K)
+    for k, name in enumerate(names):
+        right.plot(numbers, 100 * share[:, k], marker="o", ms=4, label=name)
+    right.set(
+        xlabel="fold",
+        ylabel="% of the fold's ECGs",
+        xticks=numbers,
+        ylim=(0, 118 * np.nanmax(share)),
+        title="Superclasses in each fold",
+    )
+    right.legend(ncols=len(names), loc="upper center", fontsize=8, columnspacing=0.9)
+    return figure
+
+
+@style.in_style
+def plot_label_counts(
+    labels: np.ndarray, names: list[str], title: str, simulated: bool, descriptions=None
+) -> Figure:
+    """Horizontal bars: on how many ECGs each class stands, as a count and a share. (n, K)."""
+    figure, ax = style.new_figure(1, 1, (9, 0.27 * len(names) + 1.1))
+    counts = labels.sum(axis=0).astype(int)
+    words = [f"{n}  {descriptions.get(n, '')}" if descriptions else n for n in names]
+    ax.barh(range(len(names)), counts, color=style.COLOURS[0])
+    for k, count in enumerate(counts):
+        ax.text(count, k, f" {count} ({100 * count / len(labels):.0f} %)", va="center", fontsize=8)
+    ax.set(
+        yticks=range(len(names)),
+        yticklabels=words,
+        xlabel="ECGs",
+        title=style.mark_simulated(title, simulated),
+        xlim=(0, counts.max() * 1.15),
+    )
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    return figure
+
+
+@style.in_style
+def plot_beats(record: ECGRecord, lead: str = "II", title: str = "") -> Figure:
+    """One lead with its R peaks (left); all beats of it and their median (right)."""
+    figure, (left, right) = style.new_figure(1, 2, (11, 3.4), width_ratios=(2.2, 1))
+    beats = rhythm.find_beats(record.signal, record.fs)
+    c, t = record.leads.index(lead), np.arange(record.n_samples) / record.fs
+    x = record.signal[c]
+    left.plot(t, x, color=style.TRACE, lw=0.9)
+    left.plot(t[beats.sample], x[beats.sample], "v", color=style.COLOURS[1], ms=6)
+    rate = rhythm.heart_rate(beats)[0]
+    left.set(
+        xlabel="s",
+        ylabel="mV",
+        title=_title(
+            title or f"Lead {lead}: {len(beats.sample)} beats, {rate:.0f} per minute", record
+        ),
+    )
+    median = rhythm.median_beats(record.signal, beats)[0]  # (C, L)
+    span = np.arange(median.shape[1]) / record.fs - rhythm.BEFORE_S
+    for at in beats.sample:
+        start = at - round(rhythm.BEFORE_S * record.fs)
+        if start >= 0 and start + len(span) <= len(x):
+            right.plot(1000 * span, x[start : start + len(span)], color=style.COLOURS[5], lw=0.7)
+    right.plot(1000 * span, median[c], color=style.TRACE, lw=2)
+    right.set(xlabel="ms from R", ylabel="mV", title="Each beat and their median")
+    return figure
+
+
+@style.in_style
+def plot_rates(rates: np.ndarray, truth: pd.DataFrame | None = None) -> Figure:
+    """Measured heart rates (n,): against the truth, coloured by rhythm, or a histogram without it."""
+    figure, ax = style.new_figure(1, 1, (5.6, 4.2))
+    if truth is None:
+        ax.hist(rates[np.isfinite(rates)], bins=np.arange(25, 226, 5), color=style.COLOURS[0])
+        ax.set(xlabel="measured heart rate, per minute", ylabel="ECGs", title="Heart rates")
+        return figure
+    true = truth["heart_rate"].to_numpy()[: len(rates)]
+    rhythms = truth["rhythm"].astype(str).to_numpy()[: len(rates)]
+    ends = (np.nanmin(true) - 5, np.nanmax(true) + 5)
+    ax.plot(ends, ends, color=style.MUTED, lw=0.8)
+    names, counts = np.unique(rhythms, return_counts=True)
+    for name, colour in zip(names[np.argsort(-counts)], style.COLOURS):
+        here = rhythms == name
+        ax.plot(true[here], rates[here], ".", ms=4, alpha=0.6, color=colour, label=name)
+    ax.set(
+        xlabel="true heart rate, per minute",
+        ylabel="measured, per minute",
+        title="Measured against truth (simulated data)",
+    )
+    ax.legend(markerscale=2, loc="lower right")
+    return figure
+
+
+def _title(text: str, record: ECGRecord) -> str:
+    return style.mark_simulated(
+        f"{text} · ECG {record.ecg_id} · {record.fs:g} Hz", record.meta.get("simulated")
+    )
