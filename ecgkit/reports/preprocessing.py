@@ -155,7 +155,7 @@ def plot_beats(record: ECGRecord, lead: str = "II", title: str = "") -> Figure:
 
 @style.in_style
 def plot_rates(rates: np.ndarray, truth: pd.DataFrame | None = None) -> Figure:
-    """Measured heart rates (n,): against the truth, coloured by rhythm, or a histogram without it."""
+    """Heart rates (n,): against the truth, coloured by rhythm, or a histogram without it."""
     figure, ax = style.new_figure(1, 1, (5.6, 4.2))
     if truth is None:
         ax.hist(rates[np.isfinite(rates)], bins=np.arange(25, 226, 5), color=style.COLOURS[0])
