@@ -58,6 +58,7 @@ def use_style() -> None:
 
 def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, **kwargs):
     """Returns (Figure, axes) like `plt.subplots`, with size in inches, but unknown to pyplot."""
+    _teach_notebook()
     figure = Figure(figsize=size or (4.6 * columns, 3.4 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, **kwargs)
 
@@ -75,6 +76,7 @@ def in_style(function):
 
 def bare_figure(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
     """A figure of exactly this size; its one frameless axes has millimetres as data units."""
+    _teach_notebook()
     figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), dpi=100, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width_mm), ylim=(0, height_mm))
@@ -87,6 +89,13 @@ def mark_simulated(text: str, simulated: bool | None) -> str:
     if not simulated or "simulated" in text.lower():
         return text
     return f"{text} (simulated data)".strip()
+
+
+@functools.cache
+def _teach_notebook() -> None:
+    """A kernel learns how to show a Figure when its inline backend is first imported."""
+    if _notebook_shell() is not None and "inline" in matplotlib.get_backend():
+        import matplotlib_inline.backend_inline  # noqa: F401
 
 
 def _notebook_shell():
