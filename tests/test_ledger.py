@@ -88,6 +88,15 @@ def test_status_ladder(data, preset, says):
     assert says in ledger.replication_status({"data": data, "preset": preset}, target)
 
 
+def test_real_ecgs_with_made_up_labels_are_no_replication_either():
+    body = {"data": REAL, "preset": "paper"}
+    asks = ledger.Target("S", "q", "03_baselines", "x", None, labels="questions")
+    risk = ledger.Target("S", "q", "07_risk_finetuning", "x", None, labels="outcomes")
+    assert "simulated questions" in ledger.replication_status(body, asks)
+    assert ledger.replication_status(body, asks, ecgqa="ecgqa.zip") == "comparable"
+    assert "simulated outcomes" in ledger.replication_status(body, risk, ecgqa="ecgqa.zip")
+
+
 def test_without_the_shared_folder_only_our_figures(folder):
     table = ledger.replication_table(ledger.read_run(folder), None)
     assert set(table["Published"]) == {"–"} and len(table) == len(ledger.TARGETS)
@@ -102,6 +111,7 @@ def test_every_target_picks_a_row_of_the_published_table(shared):
 def test_unadapted_accuracy_does_not_stand_in_for_adapted():
     pattern = next(t.metric for t in ledger.TARGETS if t.quantity.startswith("single-verify"))
     metrics = {"exact_match_unadapted": metric(0.2), "exact_match_adapted": metric(0.6)}
+    assert ledger._find_metric({"exact_match_unadapted": metric(0.2)}, pattern)[1] is None
     assert ledger._find_metric(metrics, pattern)[0] == "exact_match_adapted"
 
 

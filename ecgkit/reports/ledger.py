@@ -59,7 +59,8 @@ class Target:
     """One published headline number and the metric of ours that stands for the same quantity.
 
     `where` picks the row of the published table by column; `metric` is a pattern over the metric's
-    name in `notebook`; `note` says what stands between any run of ours and a replication.
+    name in `notebook`; `note` says what stands between any run of ours and a replication; `labels`
+    says what the kit makes up itself even on real ECGs ("questions" unless ECGQA is given).
     """
 
     system: str
@@ -68,6 +69,8 @@ class Target:
     metric: str
     where: dict[str, str] | None
     note: str = ""
+    labels: str = ""
+    unit: str = ""
 
 
 ESI = {"system": "ESI", "dataset": "PTB-XL", "method": "ESI", "metric": "AUC"}
@@ -77,23 +80,28 @@ MIMIC = "a replication needs MIMIC-IV-ECG (credentialed)"
 BANK = "a replication needs UK Biobank (credentialed)"
 LLAMA = "a replication needs all of ECG-QA and Llama-3.1-8B (gated)"
 TARGETS = (
-    Target("ECG-QA", "exact match, fusion transformer", "03_baselines", r"(exact_match|em).*fus",
-           None, "no published score could be read"),
-    Target("ESI", "zero-shot macro AUC", "05_esi_evaluation", r"zero.?shot.*auc",
+    Target("ECG-QA", "exact match, fusion transformer", "03_baselines",
+           r"exact_match.*fus|fus.*exact_match", None, "no published score could be read",
+           "questions"),
+    Target("ESI", "zero-shot macro AUC", "05_esi_evaluation", r"zero.?shot.*auc|auc.*zero.?shot",
            ESI | {"table": "Table 3", "setting": "zero-shot"}, MIMIC),
-    Target("ESI", "linear-probe macro AUC", "05_esi_evaluation", r"prob(e|ing).*auc",
+    Target("ESI", "linear-probe macro AUC", "05_esi_evaluation", r"prob(e|ing).*auc|auc.*prob",
            ESI | {"table": "Table 2", "setting": "linear probing"}, MIMIC),
-    Target("Few-shot QA", "single-verify, 5-way 5-shot, %", "06_few_shot_qa",
-           r"^(?!.*unadapted).*adapted",
-           FEW | {"task": "ECG question answering: single-verify"}, LLAMA),
-    Target("Few-shot QA", "single-choose, 5-way 5-shot, %", "06_few_shot_qa", r".*choose.*",
-           FEW | {"task": "ECG question answering: single-choose"}, LLAMA),
-    Target("Few-shot QA", "single-query, 5-way 5-shot, %", "06_few_shot_qa", r".*query.*",
-           FEW | {"task": "ECG question answering: single-query"}, LLAMA),
-    Target("HF risk", "C-index, hypertension cohort", "07_risk_finetuning", r"c_index",
-           RISK | {"dataset": "UKB-HYP"}, BANK),
+    Target("Few-shot QA", "single-verify accuracy, 5-way 5-shot", "06_few_shot_qa",
+           r"^(?!.*(unadapted|before|choose|query)).*(adapted|after)",
+           FEW | {"task": "ECG question answering: single-verify"}, LLAMA, "questions", " %"),
+    Target("Few-shot QA", "single-choose accuracy, 5-way 5-shot", "06_few_shot_qa",
+           r"^(?!.*(unadapted|before)).*choose",
+           FEW | {"task": "ECG question answering: single-choose"}, LLAMA, "questions", " %"),
+    Target("Few-shot QA", "single-query accuracy, 5-way 5-shot", "06_few_shot_qa",
+           r"^(?!.*(unadapted|before)).*query",
+           FEW | {"task": "ECG question answering: single-query"}, LLAMA, "questions", " %"),
+    Target("HF risk", "C-index, hypertension cohort", "07_risk_finetuning",
+           r"^(?!.*(age|shuffl|control|random|oracle|gain)).*c_?index",
+           RISK | {"dataset": "UKB-HYP"}, BANK, "outcomes"),
     Target("HF risk", "C-index, infarction cohort", "07_risk_finetuning", r"$^",
-           RISK | {"dataset": "UKB-MI"}, BANK + "; 13 events stand behind it, so no verdict"),
+           RISK | {"dataset": "UKB-MI"}, BANK + "; about 32 events stand behind it: no verdict",
+           "outcomes"),
 )
 
 
@@ -146,14 +154,16 @@ def replication_table(run: RunFiles, shared: Path | None = None) -> pd.DataFrame
 def _ledger_row(run: RunFiles, target: Target, shared: Path | None) -> dict[str, str]:
     body = run.notebooks.get(target.notebook, {})
     name, row = _find_metric(body.get("metrics", {}), target.metric)
-    ours = f"{with_interval(row)}, n={row['n']} ({name})" if row and row.get("n") else ""
-    if row and not ours:
-        ours = f"{with_interval(row)} ({name})"
+    published = published_number(shared, target.where)
+    count = f", n={row['n']}" if row and row.get("n") else ""
+    status = replication_status(
+        body if row else {}, target, run.status(target.notebook), run.record.get("ecgqa", "")
+    )
     return {
         "System": target.system, "Quantity": target.quantity,
-        "Published": published_number(shared, target.where) or "–", "Ours": ours or "–",
-        "Data": describe_data(body) if row else "–",
-        "Status": replication_status(body if row else {}, target, run.status(target.notebook)),
+        "Published": published + target.unit if published else "–",
+        "Ours": f"{with_interval(row)}{count} ({name})" if row else "–",
+        "Data": describe_data(body) if row else "–", "Status": status,
     }
 
 
@@ -164,20 +174,26 @@ def _find_metric(metrics: dict[str, dict], pattern: str) -> tuple[str, dict | No
     return (found[0], metrics[found[0]]) if found else ("", None)
 
 
-def replication_status(body: dict, target: Target, ran: str = "ok") -> str:
-    """What our figure is worth beside the published one, in words; simulated data always wins."""
-    note = f"; {target.note}" if target.note else ""
+def replication_status(body: dict, target: Target, ran: str = "ok", ecgqa: str = "") -> str:
+    """What our figure is worth beside the published one, in words; simulated data always wins.
+
+    `body` is the notebook's metrics.json ({} when it has no such metric), `ran` its status,
+    `ecgqa` the run's ECG-QA source ("" = the kit's own questions).
+    """
+    verdict, data = "", body.get("data", {})
     if not body:
-        why = "not measured in this run" if _succeeded(ran) else ran
-        return f"{why}{note}"
-    data = body.get("data", {})
-    if data.get("simulated", True):
-        return f"simulated: never a replication{note}"
-    if data.get("n_ecgs", 0) < PTBXL_ECGS:
-        return f"a subset of {data.get('n_ecgs', 0)} ECGs: not a replication{note}"
-    if body.get("preset") != "paper":
-        return f"preset {body.get('preset')}: not the published sizes{note}"
-    return f"not the published protocol{note}" if target.note else "comparable"
+        verdict = "not measured in this run" if _succeeded(ran) else ran
+    elif data.get("simulated", True):
+        verdict = "simulated: never a replication"
+    elif target.labels == "outcomes" or target.labels and not ecgqa:
+        verdict = f"real ECGs, simulated {target.labels}: never a replication"
+    elif data.get("n_ecgs", 0) < PTBXL_ECGS:
+        verdict = f"a subset of {data.get('n_ecgs', 0)} ECGs: not a replication"
+    elif body.get("preset") != "paper":
+        verdict = f"preset {body.get('preset')}: not the published sizes"
+    elif target.note:
+        verdict = "not the published protocol"
+    return "; ".join(part for part in (verdict, target.note) if part) or "comparable"
 
 
 def describe_data(body: dict) -> str:
