@@ -92,6 +92,7 @@ class ESI(nn.Module):
             queries = self.img_queries.expand(len(signals), -1, -1)  # (B, Q, D)
             context = self.img_attn_pool_norm(self.img_attn_pool(queries, out["tokens"]))
         return {
+            "encoder_embedding": out["embedding"],
             "ecg_embedding": embedding,
             "ecg_latents": self.img_to_latents(embedding),
             "ecg_tokens": context,

@@ -1,0 +1,108 @@
+"""Text encoders: any Hugging Face encoder by hub id or folder, or a small BERT trained in place.
+
+Usage:
+    tokenizer = train_wordpiece(captions, vocab_size=2000)
+    encoder = small_bert(len(tokenizer), width=128)
+    tokenizer, encoder = load_text_encoder("michiyasunaga/BioLinkBERT-base")   # needs the hub
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from urllib.parse import urlparse
+
+from ecgkit.types import ModelError
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # [PAD] is id 0, which no loss counts
+
+
+def train_wordpiece(texts: list[str], vocab_size: int = 2000):
+    """A lower-case WordPiece tokenizer learnt from `texts`: [CLS] ... [SEP], pad id 0.
+
+    Give it training captions only, so that nothing of the test records shapes the vocabulary.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False
+    )
+    tokenizer.train_from_iterator(sorted(set(texts)), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def small_bert(vocab_size: int, width: int = 128, n_layers: int = 2, max_tokens: int = 128):
+    """A randomly initialised BERT without dropout or pooler, heads of 32 or the width if less."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=vocab_size, hidden_size=width, num_hidden_layers=n_layers,
+        num_attention_heads=max(1, width // 32), intermediate_size=4 * width,
+        max_position_embeddings=max_tokens, pad_token_id=0,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    return BertModel(config, add_pooling_layer=False)
+
+
+def load_text_encoder(name: str, timeout_s: float = 4.0):
+    """(tokenizer, encoder) from a local folder, the hub's local cache, or the hub.
+
+    Raises ModelError in one sentence, within 5 s, when `name` is a hub id that is not in the cache
+    while the hub cannot be reached or HF_HUB_OFFLINE=1, and when a folder holds no model.
+    """
+    from transformers import AutoModel, AutoTokenizer, logging
+
+    logging.disable_progress_bar()
+    local = Path(name).expanduser().is_dir()
+    offline = local or os.environ.get("HF_HUB_OFFLINE") == "1" or not hub_reachable(timeout_s)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
+        model = AutoModel.from_pretrained(name, local_files_only=offline)
+    except (OSError, ValueError, KeyError) as error:
+        if local:
+            raise ModelError(
+                f"{Path(name).name}/ holds no Hugging Face text encoder ({_first_line(error)}); give "
+                "a folder with config.json, weights and tokenizer."
+            ) from None
+        why = "the hub cannot be reached from here" if offline else _first_line(error)
+        raise ModelError(
+            f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, or "
+            "leave the name empty for the small encoder trained in place."
+        ) from None
+    return tokenizer, model
+
+
+def hub_reachable(timeout_s: float = 4.0) -> bool:
+    """True when the hub (HF_ENDPOINT) takes a connection within `timeout_s`, name lookup
+    included.
+    """
+    url = urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    address = (url.hostname or "huggingface.co", url.port or (80 if url.scheme == "http" else 443))
+    answer: list[bool] = []
+
+    def knock():
+        try:
+            socket.create_connection(address, timeout=timeout_s).close()
+            answer.append(True)
+        except OSError:
+            answer.append(False)
+
+    # A name lookup has no timeout of its own, so it runs aside and is abandoned.
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return bool(answer and answer[0])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
