@@ -32,7 +32,10 @@ class RiskConfig(KitConfig):
     )
     base_features: int = setting("features per lead after the stem; even", tiny=2, demo=4)
     code_width: int = setting("width of the code z", tiny=32, demo=128, paper=512)
-    n_down: int = setting("halvings of time in the encoder", tiny=4, demo=4, paper=5)
+    n_down: int = setting(
+        "halvings of time in the encoder: tokens of 80 ms at 100 Hz with 3", demo=3, paper=5
+    )
+    dropout: float = setting("dropout in the attention blocks", demo=0.0, paper=0.2)
     stem: str = setting(
         "per_lead (lead rows mean leads) | mixed (published)", demo="per_lead", paper="mixed",
         choices=("per_lead", "mixed"),
@@ -45,12 +48,12 @@ class RiskConfig(KitConfig):
         "cosine (published: no negatives) | infonce", "cosine", choices=("cosine", "infonce")
     )
     pretrain_steps: int = setting(
-        "updates of alignment pretraining", tiny=6, demo=150, paper=10_200
+        "updates of alignment pretraining", tiny=6, demo=200, paper=10_200
     )
-    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=90, paper=3600)
-    pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=64, paper=128)
+    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=50, paper=3600)
+    pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=32, paper=128)
     finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=96, paper=128)
-    pretrain_lr: float = setting("learning rate of pretraining", demo=2e-3, paper=1e-3)
+    pretrain_lr: float = setting("learning rate of pretraining", demo=5e-3, paper=1e-3)
     finetune_lr: float = setting("learning rate of fine-tuning", demo=1e-3, paper=1e-4)
     alpha: float = setting("loss = alpha * reconstruction + (1 - alpha) * Cox", 0.5)
     protocol: str = setting(
@@ -68,7 +71,7 @@ class RiskConfig(KitConfig):
     )
     hr_male: float = setting("simulated: hazard ratio of men", tiny=1.1, demo=1.1, paper=1.4)
     effect_scale: float = setting(
-        "simulated: factor on the log hazard ratios of ECG findings", tiny=1.5, demo=1.5, paper=1.0
+        "simulated: factor on the log hazard ratios of ECG findings", tiny=2.0, demo=2.0, paper=1.0
     )
     outcome_seed: int = setting("seed of the simulated outcomes", 11)
     test_folds: int = setting("folds 10, 9, ... held out for the C-index", tiny=2, demo=2, paper=1)

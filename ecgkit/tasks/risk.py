@@ -15,6 +15,7 @@ Usage:
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ from ecgkit.models.dual_attention import (
 )
 from ecgkit.models.losses_risk import (
     alignment_cosine,
-    alignment_report,
     cox_loss,
     finetune_loss,
     info_nce,
@@ -60,7 +60,12 @@ class Study:
     train: np.ndarray
     test: np.ndarray
     findings: np.ndarray  # (n, F) 0/1 risk factors the statements name
-    fingerprint: str
+    fingerprint: str  # of ECGs, reports and split; outcomes have their own
+
+    def key(self, *stage: object) -> str:
+        """Names everything a stage's result depends on, apart from its training settings."""
+        return short_hash([self.fingerprint, dataclasses.asdict(self.network),
+                           self.config.input_kind, self.config.align_loss, *stage])
 
     @property
     def network(self) -> DualAttentionConfig:
@@ -68,7 +73,7 @@ class Study:
         return DualAttentionConfig(
             n_samples=self.x.shape[2], n_leads=self.x.shape[1], base=c.base_features,
             code_width=c.code_width, n_down=c.n_down, stem=c.stem,
-            lead_attention=c.lead_attention, time_attention=c.time_attention,
+            lead_attention=c.lead_attention, time_attention=c.time_attention, dropout=c.dropout,
         )
 
 
@@ -85,6 +90,7 @@ def prepare(config, cohort, outcomes: Outcomes, book: ReportBook) -> Study:
                 "EVENT_RISK, or hold out other TEST_FOLDS."
             )
     rows = outcomes.table["row"].to_numpy()
+    vectors = hashlib.sha256(np.ascontiguousarray(book.vectors)).hexdigest()
     codes = cohort.table["scp_codes"].iloc[rows]
     return Study(
         config=config, outcomes=outcomes, x=index_inputs(config, cohort, rows),
@@ -92,7 +98,7 @@ def prepare(config, cohort, outcomes: Outcomes, book: ReportBook) -> Study:
         years=torch.from_numpy(outcomes.years).float(),
         event=torch.from_numpy(outcomes.event).float(), train=train, test=test,
         findings=ecg_factors(codes, cohort.statements).to_numpy(),
-        fingerprint=short_hash([cohort.fingerprint, outcomes.fingerprint, config.hash()]),
+        fingerprint=short_hash([cohort.fingerprint, rows[train].tolist(), vectors]),
     )
 
 
@@ -111,34 +117,49 @@ def index_inputs(config, cohort, rows: np.ndarray, chunk: int = 512) -> torch.Te
 # --- stage 1: alignment ---------------------------------------------------------------------------
 
 
+class Projectors(nn.Module):
+    """Codes z (B, Z) and text (B, D) -> "ecg" and "text" (B, P) in the shared space."""
+
+    def __init__(self, code_width: int, text_width: int):
+        super().__init__()
+        hidden, width = projector_sizes(code_width)
+        self.ecg = projector(code_width, hidden, width)
+        self.text = projector(text_width, hidden, width)
+
+    def forward(self, z: torch.Tensor, text: torch.Tensor) -> dict:
+        return {"ecg": self.ecg(z), "text": self.text(text)}
+
+
 class AlignmentModel(nn.Module):
     """Autoencoder with the two projectors into the shared space."""
 
     def __init__(self, network: DualAttentionConfig, text_width: int):
         super().__init__()
-        hidden, width = projector_sizes(network.code_width)
         self.autoencoder = DualAttentionAutoencoder(network)
-        self.ecg_projector = projector(network.code_width, hidden, width)
-        self.text_projector = projector(text_width, hidden, width)
+        self.projectors = Projectors(network.code_width, text_width)
 
     def forward(self, x: torch.Tensor, text: torch.Tensor) -> dict:
         """x (B, C, T), text (B, D) -> the autoencoder's outputs, "ecg" and "text" (B, P)."""
         out = self.autoencoder(x)
-        return out | {"ecg": self.ecg_projector(out["z"]), "text": self.text_projector(text)}
+        return out | self.projectors(out["z"], text)
+
+
+def alignment_loss(out: dict, group: torch.Tensor, kind: str) -> torch.Tensor:
+    """"cosine" or "infonce" over the pairs that have a report (`group` >= 0)."""
+    told = group >= 0
+    if not told.any():
+        return 0.0 * (out["ecg"].sum() + out["text"].sum())
+    ecg, text = out["ecg"][told], out["text"][told]
+    if kind == "infonce":
+        return info_nce(ecg, text, same=group[told])
+    return alignment_cosine(ecg, text)
 
 
 def alignment_losses(model: nn.Module, batch: dict, kind: str) -> dict[str, torch.Tensor]:
     """Reconstruction + alignment with unit weights (published). ECGs without text only rebuild."""
     out = model(batch["x"], batch["text"])
-    told = batch["group"] >= 0
-    ecg, text = out["ecg"][told], out["text"][told]
     mse = reconstruction_mse(out["recon"], batch["x"])
-    if not told.any():
-        align = 0.0 * out["ecg"].sum() + 0.0 * out["text"].sum()
-    elif kind == "infonce":
-        align = info_nce(ecg, text, same=batch["group"][told])
-    else:
-        align = alignment_cosine(ecg, text)
+    align = alignment_loss(out, batch["group"], kind)
     return {"loss": mse + align, "reconstruction": mse, "alignment": align}
 
 
@@ -155,29 +176,48 @@ def pretrain(study: Study, folder: str | Path) -> tuple[AlignmentModel, TrainLog
 
     log = fit(
         model, len(study.train), make_batch, lambda m, b: alignment_losses(m, b, c.align_loss),
-        settings, folder, lambda m: monitor(m, study), f"{study.fingerprint}-align",
+        settings, folder, fingerprint=study.key(),
     )
-    return model.cpu(), log
+    return model.cpu().eval(), log
+
+
+def realign(
+    study: Study, aligned: AlignmentModel, kind: str, folder: str | Path, n_steps: int = 200
+) -> Projectors:
+    """New projectors on the frozen codes of `aligned`, trained by the rule `kind` alone.
+
+    Cheap (no ECG passes the encoder again), so two rules can be compared on the same codes.
+    """
+    c = study.config
+    torch.manual_seed(c.seed)
+    z = encode(aligned.autoencoder, study.x)
+    model = Projectors(z.shape[1], study.text.shape[1])
+
+    def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
+        at = torch.from_numpy(study.train[indices])
+        return {"z": z[at], "text": study.text[at], "group": study.group[at]}
+
+    def losses(m: nn.Module, batch: dict) -> dict[str, torch.Tensor]:
+        return {"loss": alignment_loss(m(batch["z"], batch["text"]), batch["group"], kind)}
+
+    fit(
+        model, len(study.train), make_batch, losses, _settings(c, n_steps, 128, 2e-3),
+        folder, fingerprint=study.key(kind, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr),
+    )
+    return model.cpu().eval()
 
 
 @torch.no_grad()
-def monitor(model: AlignmentModel, study: Study) -> dict[str, float]:
-    """Alignment of held-out pairs, told apart from collapse (`alignment_report`)."""
-    ecg, text, group = held_out_pairs(model, study)
-    return alignment_report(ecg, text, group)
+def held_out_pairs(
+    study: Study, autoencoder: DualAttentionAutoencoder, projectors: Projectors, most: int = 400
+):
+    """(ecg (m, P), text (m, P), group (m,)) of test patients that have a report.
 
-
-@torch.no_grad()
-def held_out_pairs(model: AlignmentModel, study: Study, most: int = 400):
-    """(ecg (m, P), text (m, P), group (m,)) of test patients that have a report."""
+    Give them to `alignment_report`, which tells alignment from collapse.
+    """
     at = study.test[(study.group[study.test] >= 0).numpy()][:most]
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    z = encode(model.autoencoder, study.x[at])
-    out = model.ecg_projector(z.to(device)), model.text_projector(study.text[at].to(device))
-    model.train(was_training)
-    return out[0].cpu(), out[1].cpu(), study.group[at]
+    out = projectors(encode(autoencoder, study.x[at]), study.text[at])
+    return out["ecg"], out["text"], study.group[at]
 
 
 # --- stage 2: risk --------------------------------------------------------------------------------
@@ -223,9 +263,12 @@ def finetune(
     log = fit(
         model, len(study.train), _risk_batches(study, shuffled),
         lambda m, b: risk_losses(m, b, c), settings, folder,
-        fingerprint=f"{study.fingerprint}-{'shuffled' if shuffled else 'risk'}",
+        fingerprint=study.key(
+            study.outcomes.fingerprint, shuffled, aligned is None, c.alpha, c.protocol, c.ties,
+            c.pretrain_steps, c.pretrain_batch, c.pretrain_lr,
+        ),
     )
-    return model.cpu(), log
+    return model.cpu().eval(), log
 
 
 def _risk_batches(study: Study, shuffled: bool):

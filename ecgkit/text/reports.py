@@ -152,6 +152,42 @@ def _statement_text(finding: Finding, style: str) -> str:
     return text.rpartition(", Confidence")[0] if style == "seed" else text
 
 
+def text_embedder(name: str, style: str = "seed") -> tuple[Embedder, str]:
+    """(embedder, what it is): the BERT `name` (hub id or folder), or the stand-in when ''."""
+    if not name:
+        return stand_in_embedder(), "offline stand-in: TF-IDF + SVD, not a clinical language model"
+    return bert_embedder(name, style), f"text encoder {name}"
+
+
+def bert_embedder(name: str, style: str = "seed", most_tokens: int = 100) -> Embedder:
+    """Mean of a BERT's last hidden states. Raises ModelError when it cannot be loaded.
+
+    "seed": over the real tokens. "reference", as published: no special tokens are added, every text
+    is padded to 100 tokens, and the padding is averaged in.
+    """
+    from ecgkit.text.encoders import load_text_encoder
+
+    tokenizer, model = load_text_encoder(name)
+    published = style == "reference"
+
+    def embed(texts: list[str]) -> np.ndarray:
+        import torch
+
+        tokens = tokenizer(
+            texts, return_tensors="pt", truncation=True, max_length=most_tokens,
+            padding="max_length" if published else "longest", add_special_tokens=not published,
+        )
+        with torch.no_grad():
+            states = model.eval()(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            ).last_hidden_state  # (K, L, D)
+        mask = tokens["attention_mask"][..., None].float()
+        weights = torch.ones_like(mask) if published else mask
+        return ((states * weights).sum(1) / weights.sum(1)).numpy()
+
+    return embed
+
+
 def stand_in_embedder(width: int = 64, seed: int = 0) -> Embedder:
     """An offline STAND-IN for a clinical BERT: TF-IDF of words and letter groups, reduced by SVD.
 
