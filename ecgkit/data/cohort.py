@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -298,7 +297,9 @@ def _simulated_folder(config: KitConfig) -> Path:
     if folder.exists():
         return folder
     synthetic = importlib.import_module("ecgkit.data.synthetic")
-    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     try:
         synthetic.write_cohort(
             scratch, n_ecgs=config.cohort_size, seed=config.cohort_seed, rates=rates

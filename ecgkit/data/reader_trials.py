@@ -2,8 +2,8 @@
 takes.
 
 Usage:
-    place, jobs = damaged_copies(cohort, row=0, folder=run.folder / "damaged")
-    store = build_store(run.folder / "damaged_store", jobs, place, fs=100, seconds=10, key="trial")
+    trial = damage_trial(cohort, row=0, folder=run.folder / "damaged_store")
+    trial.quarantine
     reading_times(cohort, rows=range(100))
 """
 
@@ -18,6 +18,7 @@ import pandas as pd
 
 from ecgkit.data.place import Folder
 from ecgkit.data.records import read_raw
+from ecgkit.data.store import Store, build_store
 
 DAMAGES = (
     "intact",
@@ -53,6 +54,15 @@ def damaged_copies(cohort, row: int, folder: str | Path) -> tuple[Folder, list[t
             (folder / (name + suffix)).unlink()
         jobs.append((damage, name))
     return Folder(folder), jobs
+
+
+def damage_trial(cohort, row: int, folder: str | Path) -> Store:
+    """Stores the damaged copies in `folder` and throws the copies away: no store needs them."""
+    with tempfile.TemporaryDirectory() as copies:
+        place, jobs = damaged_copies(cohort, row, copies)
+        seconds = cohort.store.n_samples / cohort.store.fs
+        key = f"{cohort.store.key} {row}"
+        return build_store(folder, jobs, place, cohort.store.fs, seconds, key)
 
 
 def _damage(header: str, samples: bytes, damage: str) -> tuple[str, bytes]:

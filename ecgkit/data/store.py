@@ -214,8 +214,8 @@ def build_store(
     starts = range(0, len(jobs), SHARD_SIZE)
     for shard, start in enumerate(runtime.progress(starts, "storing shards")):
         part = folder / "parts" / f"{shard:05d}.json"
-        if not part.exists():
-            _write_shard(folder, shard, jobs[start : start + SHARD_SIZE], place, fs, n_samples)
+        if not _finished(part, key):
+            _write_shard(folder, shard, jobs[start : start + SHARD_SIZE], place, fs, n_samples, key)
     parts = [
         json.loads((folder / "parts" / f"{shard:05d}.json").read_text())
         for shard in range(len(starts))
@@ -250,7 +250,17 @@ def build_store(
     return Store(folder)
 
 
-def _write_shard(folder: Path, shard: int, jobs: list, place, fs: int, n_samples: int) -> None:
+def _finished(part: Path, key: str) -> bool:
+    """Whether a shard was written, for this very key (another's leftovers are written over)."""
+    try:
+        return json.loads(part.read_text())["key"] == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write_shard(
+    folder: Path, shard: int, jobs: list, place, fs: int, n_samples: int, key: str
+) -> None:
     """Writes one shard, then its part file: the shard counts as finished once that is there."""
     # Reading and inflating release the GIL, so two threads pay; processes did not.
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -278,7 +288,7 @@ def _write_shard(folder: Path, shard: int, jobs: list, place, fs: int, n_samples
         values.append(outcome.values)
     stacked = np.stack(values) if values else np.empty((0, len(LEADS), n_samples), np.int16)
     _atomic(folder / f"shard-{shard:05d}.npy", lambda path: _save(path, stacked))
-    part = {"index": index, "quarantine": quarantine}
+    part = {"key": key, "index": index, "quarantine": quarantine}
     _atomic(folder / "parts" / f"{shard:05d}.json", lambda path: path.write_text(json.dumps(part)))
 
 

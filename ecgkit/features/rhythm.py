@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PART = 128
 REFRACTORY_S, CLOSE_S = 0.25, 0.4
 LEAST_PEAK, LEAST_OF_NEIGHBOUR = 0.36, 0.7  # chosen on simulated beats and their truth
 BEFORE_S, AFTER_S = 0.3, 0.5
@@ -54,7 +55,9 @@ def find_beats(signal: np.ndarray, fs: float) -> Beats:
 
     signal = signal[None] if signal.ndim == 2 else signal
     n_records, _, n_samples = signal.shape
-    size, height = _qrs_energy(signal, fs)
+    # A part of the batch at a time: the filter needs several times the memory of what it filters.
+    parts = [_qrs_energy(signal[i : i + PART], fs) for i in range(0, max(n_records, 1), PART)]
+    size, height = (np.concatenate(arrays) for arrays in zip(*parts))
     # Records end to end, with silence between, so that one search serves the whole batch.
     gap = round(REFRACTORY_S * fs) + 1
     lane = np.pad(height, ((0, 0), (gap, gap))).ravel()  # (B, T) -> (B * (T + 2 gap),)

@@ -37,6 +37,7 @@ def plot_filters(
         right.semilogx(*frequency_response(record.fs, kind), **look)
     left.set(xlabel="s", ylabel="mV", title=_title(title or f"Lead {lead}", record))
     left.legend(ncols=len(kinds), loc="upper right")
+    left.margins(y=0.14)
     right.set(xlabel="Hz", ylabel="gain", title="What passes", xlim=(0.05, record.fs / 2))
     return figure
 
@@ -63,6 +64,7 @@ def plot_normalisation(
             ax.plot(t, signal[record.leads.index(lead)][: len(t)], label=lead, lw=1.2)
         ax.set(title=words, xlabel="s", ylabel="mV" if how == "none" else "standard deviations")
     axes[0].legend(loc="upper right", ncols=len(leads))
+    axes[0].margins(y=0.14)
     figure.suptitle(_title(title or "Normalisation", record), x=0.01, ha="left", weight="bold")
     return figure
 
