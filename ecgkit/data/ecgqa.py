@@ -13,6 +13,7 @@ Usage:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,18 @@ class QuestionSet:
         table = pd.crosstab(self.table["question_type"], self.table["split"])
         table = table.reindex(index=QUESTION_TYPES, columns=SPLITS, fill_value=0)
         return table.assign(all=table.sum(axis=1))
+
+    def shared_patients(self) -> pd.DataFrame:
+        """For each pair of splits: patients asked about in both, and ECGs asked about in both."""
+        met = {name: self.table[self.table["split"] == name] for name in SPLITS}
+        rows = []
+        for one, two in combinations(SPLITS, 2):
+            ecgs, people = (
+                _both(met[one], met[two], columns)
+                for columns in (["row1", "row2"], ["patient1", "patient2"])
+            )
+            rows.append((f"{one} and {two}", people, ecgs))
+        return pd.DataFrame(rows, columns=["splits", "patients in both", "ECGs in both"])
 
     def summary(self) -> str:
         """One line: where the questions are from, how many are kept, why others are not."""
@@ -191,6 +204,11 @@ def _table(samples: list[dict], rows: np.ndarray, patients: np.ndarray) -> pd.Da
     table["type2"] = table["type1"] * 3 + parts.str[1].map(FORMS.index)
     table["type3"] = table["type2"] * 6 + table["attribute_type"].map(ATTRIBUTE_TYPES.index)
     return table
+
+
+def _both(one: pd.DataFrame, two: pd.DataFrame, columns: list[str]) -> int:
+    """How many ids (-1 is none) stand in both tables."""
+    return len((set(one[columns].to_numpy().ravel()) & set(two[columns].to_numpy().ravel())) - {-1})
 
 
 def _padded(names: list[list[str]], classes: list[str], width: int = 1) -> np.ndarray:

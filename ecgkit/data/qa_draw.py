@@ -178,9 +178,9 @@ def _statement_asks(facts: Facts, rows) -> list[Ask]:
     forms, rhythms = sorted(words.FORM.values()), sorted(words.RHYTHM.values())
     asks = []
     for name in (*diagnoses, *words.CATEGORIES.values(), words.NORMAL):
-        asks += _verify_state(1, rows, facts.state[name], [name], {"a": name})
+        asks += _verify_state(1, rows, facts.state[name], [name], {"a": words.spoken(name)})
     for name in (*forms, *rhythms):
-        asks += _verify_state(2, rows, facts.state[name], [name], {"a": name})
+        asks += _verify_state(2, rows, facts.state[name], [name], {"a": words.spoken(name)})
     anything = "any abnormal finding"
     asks += _verify_state(12, rows, facts.state[anything], [anything], {})
     asks += _query_state(3, rows, facts, words.CATEGORIES.values(), weight=2)
@@ -303,7 +303,8 @@ def _relation_asks(states: np.ndarray, names, pairs, kind: str, attribute_type: 
         one, two = wanted[relation]
         for k, name in enumerate(names):
             yes, no = _yes_no(before[:, k], after[:, k], one, two)
-            asks += verify(verify_id + step, None, {"a": name}, pairs[yes], pairs[no])
+            slots = {"a": words.spoken(name)}
+            asks += verify(verify_id + step, None, slots, pairs[yes], pairs[no])
         found = (before[sure] == one) & (after[sure] == two)
         asks += query(query_id + step, None, {}, pairs[sure], found, names)
     return asks

@@ -65,7 +65,7 @@ def open_shelf(source: str | Path, variant: str = "ptbxl") -> Shelf:
     Raises DataError for a wrong path, a source without ECG-QA, or broken answer tables.
     """
     place = open_place(_resolve(source), what="ECG-QA")
-    names = [name for name in place.listing() if "__MACOSX" not in name]
+    names = [n for n in place.listing() if not n.rsplit("/", 1)[-1].startswith(".")]
     pattern = re.compile(r"^(.*/)?(template|paraphrased)/(train|valid|test)/[^/]+\.json$")
     roots = {match.group(1) or "" for name in names if (match := pattern.match(name))}
     roots = sorted(root for root in roots if root + "answers.csv" in set(names))

@@ -129,6 +129,25 @@ MEASURES = (
 STATEMENTS = tuple(sorted({*DIAGNOSTIC.values(), *FORM.values(), *RHYTHM.values()}))
 
 
+# How a question names what reads badly as the object of a sentence; answers keep the class name.
+_SPOKEN = {
+    "q waves present": "q waves",
+    "abnormal qrs": "an abnormal qrs complex",
+    "non-specific ischemic": "non-specific ischemia",
+    "low amplitude t-wave": "low amplitude t-waves",
+    "t-wave abnormality": "a t-wave abnormality",
+    "prolonged pr interval": "a prolonged pr interval",
+    "long qt-interval": "a long qt interval",
+    NORMAL: "a normal ecg",
+    **{f"ischemic in {site} leads": f"ischemia in {site} leads" for site in _SITES.values()},
+}
+
+
+def spoken(name: str) -> str:
+    """A class name as it stands in a verify question."""
+    return _SPOKEN.get(name, name)
+
+
 def answer_classes() -> list[str]:
     """The 104 rows of `answers.csv`: 103 classes and `none` at row 6, in the published order."""
     categories = sorted([*CATEGORIES.values(), "none"])
