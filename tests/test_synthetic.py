@@ -169,7 +169,9 @@ def test_findings_meet_their_criteria(truth):
     assert rows("AFIB")["pr_ms"].isna().all() and (rows("1AVB")["pr_ms"] > 200).all()
     assert (rows("CRBBB")["qrs_ms"] >= 120).all() and (rows("CLBBB")["qrs_ms"] >= 120).all()
     assert (rows("LNGQT")["qtc_ms"] > 470).all() and (rows("LAFB")["axis_deg"] < -30).all()
+    assert (rows("LVH")["sokolow_mv"] > 3.0).mean() > 0.9  # an infarct beside it takes R away
     normal = rows("NORM")
+    assert (normal["sokolow_mv"] < 3.5).all()
     assert (normal["qrs_ms"] < 120).all() and (normal["pr_ms"] < 200).all()
     assert (rows("PVC")["n_pvc"] > 0).mean() > 0.95
 
@@ -193,6 +195,13 @@ def test_infarction_leaves_q_waves_and_hypertrophy_voltage():
     assert sokolow > 3.5
     low = simulate("LVOLT", fs=500, seed=5).signal
     assert np.ptp(low[:6], axis=1).max() < 0.75
+
+
+@pytest.mark.parametrize("code", known_codes())
+def test_each_code_can_be_simulated(code):
+    record = simulate([code], fs=100, seed=2)
+    assert np.isfinite(record.signal).all()
+    assert 0.3 < np.abs(record.signal).max() < 8
 
 
 def test_heart_rate_can_be_set():

@@ -139,6 +139,5 @@ def _add_loose(
     for i, e in zip(*np.nonzero(loose)):
         for start in rng.uniform(0, t[-1], 3):
             after = np.clip(t - start, 0, None)
-            noise[i, e] += np.where(
-                t >= start, loose[i, e] * rng.normal() * np.exp(-after / 0.35), 0
-            )
+            jump = loose[i, e] * rng.uniform(0.6, 1.4) * rng.choice([-1, 1])
+            noise[i, e] += np.where(t >= start, jump * np.exp(-after / 0.35), 0)

@@ -219,8 +219,8 @@ EFFECTS = {
     "IMI": muscle.inferior_infarction,
     "AMI": muscle.anterior_infarction,
     "ASMI": muscle.anteroseptal_infarction,
-    "ILMI": muscle.inferior_infarction,
-    "ALMI": muscle.anterior_infarction,
+    "ILMI": muscle.inferolateral_infarction,
+    "ALMI": muscle.anterolateral_infarction,
     "ISC_": muscle.ischaemia,
     "NST_": muscle.st_nonspecific,
     "STD_": muscle.st_depression,
@@ -236,31 +236,25 @@ DESCRIPTIVE = ("NORM", "ABQRS", "QWAVE", "LPR", "NT_", "TAB_", "PRC(S)")
 def apply_findings(
     hearts: Hearts, has: dict, severity: dict, rng, heart_rate: float | None = None
 ) -> None:
-    """Applies every finding in EFFECTS' order to the rows that have it, then keeps sizes and T
-    waves consistent.
+    """Applies the findings in EFFECTS' order to the rows that have them; sizes and T waves follow.
 
     `has` code -> bool (N,), `severity` code -> (N,) in 0..1; `heart_rate` beats/min overrides the
     findings' rates.
     """
-    n = len(hearts)
-    absent = np.zeros(n, bool)
-    plain = ~(has.get("LVH", absent) | has.get("VCLVH", absent) | has.get("LVOLT", absent))
-    _keep_ordinary_size(hearts, np.flatnonzero(plain))
+    absent = np.zeros(len(hearts), bool)
+    has = {code: has.get(code, absent) for code in EFFECTS}
+    has["VCLVH"] = has["VCLVH"] & ~has["LVH"]  # beside LVH it only names what LVH has drawn
+    _keep_ordinary_size(hearts, np.flatnonzero(~(has["LVH"] | has["VCLVH"] | has["LVOLT"])))
     for code, effect in EFFECTS.items():
-        rows = np.flatnonzero(has.get(code, absent))
+        rows = np.flatnonzero(has[code])
         if len(rows):
             effect(hearts, rows, severity[code][rows], rng)
-    rows = np.flatnonzero(has.get("ILMI", absent) | has.get("ALMI", absent))
-    if len(rows):
-        muscle.lateral_part(hearts, rows, np.full(len(rows), 0.6), rng)
     if heart_rate is not None:
         hearts.rate[:] = heart_rate
     place_t_wave(hearts)
 
 
 def _keep_ordinary_size(hearts: Hearts, rows: np.ndarray) -> None:
-    """Scales hearts without a voltage statement into the ordinary range: Sokolow-Lyon 1.3 to 3.2
-    mV.
-    """
+    """Scales hearts without a voltage statement into Sokolow-Lyon's ordinary 1.3 to 3.2 mV."""
     index = muscle.sokolow(hearts, rows)
     hearts.scale_qrs(rows, np.clip(index, 1.3, 3.2) / index)

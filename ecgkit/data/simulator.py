@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.data import beats as waves
+from ecgkit.data import findings_muscle as muscle
 from ecgkit.data.beats import Hearts
 
 SINUS, VENTRICULAR, ATRIAL = 0, 1, 2
@@ -212,6 +213,7 @@ def ground_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
         {"heart_rate": 60 / rr} | {name: 1000 * value for name, value in ms.items()}
     )
     table["axis_deg"] = net_axis(hearts)
+    table["sokolow_mv"] = muscle.sokolow(hearts, slice(None))
     table["n_beats"] = n_beats
     table["n_pvc"] = ((beats.kind == VENTRICULAR) & inside).sum(axis=1)
     table["n_pac"] = ((beats.kind == ATRIAL) & inside).sum(axis=1)
