@@ -1,10 +1,13 @@
 """The ledger reads run files only, never flatters, and the page escapes what it shows."""
 
+import dataclasses
+import importlib.util
 import json
 import re
 
 import pytest
 
+from ecgkit.config import CONFIGS
 from ecgkit.reports import ledger
 from ecgkit.reports.discrepancies import DISCREPANCIES
 from ecgkit.reports.page import build_index
@@ -159,12 +162,14 @@ def test_disagreements_are_complete_and_named_once():
         assert re.fullmatch(r"[a-z_]+", d.id)
 
 
-def test_switches_name_modules_that_exist():
-    import importlib.util
-
+def test_switches_exist():
+    fields = {name[:2]: {f.name: f for f in dataclasses.fields(c)} for name, c in CONFIGS.items()}
     for d in DISCREPANCIES:
         for name in re.findall(r"\b(?:models|tasks|text|data)\.[a-z_]+", d.switch):
             assert importlib.util.find_spec(f"ecgkit.{name}"), f"{d.id}: no module {name}"
+        for notebook, name, choices in re.findall(r"(\d\d) ([A-Z_]+)(?: = (.+))?", d.switch):
+            field = fields[notebook][name.lower()]
+            assert set(choices.split(" | ")) <= {"", *field.metadata["choices"]}, d.id
 
 
 def test_a_measured_effect_replaces_the_known_one(tmp_path):

@@ -1,7 +1,8 @@
 """Where a paper and its published code disagree: one row each, in our own words.
 
-`switch` names what selects the behaviour in the kit ("" = no switch yet), `effect` what is known of
-its size. A notebook that measures one records the metric `effect_<id>`, which then replaces it.
+`switch` names what selects the behaviour in the kit, `03 PROTOCOL = paper | reference` being a
+parameter of notebook 03 and its choices ("" = no switch yet); `effect` is what is known of it.
+A notebook that measures one records the metric `effect_<id>`, which then replaces it.
 `source` is the fact sheet and section the row stands on.
 """
 
@@ -32,19 +33,19 @@ DISCREPANCIES = (
         "qa_padding", "ECG-QA", "padded question tokens",
         "attention over the ECG and the words of the question",
         "padding is attended to and pooled, so an answer depends on its batch",
-        "ecgqa, models", 'models.fusion_qa protocol="reference" | "paper"',
+        "ecgqa, models", "03 PROTOCOL = paper | reference",
     ),
     Discrepancy(
         "qa_pooling", "ECG-QA", "pooling over tokens", "mean over the tokens",
         "sum divided by the count of non-zero entries, channel by channel",
-        "ecgqa 3.0", 'models.ecg_transformer protocol="reference" | "paper"',
+        "ecgqa 3.0", "03 PROTOCOL = paper | reference",
         "none unless an activation is exactly zero",
     ),
     Discrepancy(
         "qa_lead_flag", "ECG-QA", "which leads are present (upper bound)",
         "a flag marks leads that were given",
         "a lead counts as given only if none of its samples is exactly zero",
-        "ecgqa 3.4", 'models.resnet_attention protocol="reference" | "paper"',
+        "ecgqa 3.4", "protocol of models.resnet_attention",
         "flag was 0 for all 1,200 leads of 100 real records",
     ),
     Discrepancy(
@@ -60,6 +61,11 @@ DISCREPANCIES = (
         "ecgqa 4",
     ),
     Discrepancy(
+        "qa_loss", "ECG-QA", "answers in the loss", "not said; only valid answers are scored",
+        "all 103 answers, valid for the question or not", "ecgqa 3.2",
+        "03 LOSS_OVER = all | valid",
+    ),
+    Discrepancy(
         "qa_path", "ECG-QA", "output folder of the preprocessor",
         "the guide says a sub-folder per wording", "written straight into the destination",
         "ecgqa 2.1", "FLAVOUR names the wording", "none on results",
@@ -69,19 +75,19 @@ DISCREPANCIES = (
         "esi_caption_leak", "ESI", "captioning loss",
         "each word is predicted from the words before it and the ECG",
         "the decoder is fed by a bidirectional text encoder that has already read the next word",
-        "esi 1.4, finding B", 'models.esi protocol="reference" | "paper"',
+        "esi 1.4, finding B", "04 PROTOCOL = paper | reference",
     ),
     Discrepancy(
         "esi_cross_attention", "ESI", "cross-attention to the ECG",
         "attentional pooling into ECG tokens",
         "one pooled vector repeated: every query gets the same answer and never learns",
-        "esi 1.4, finding A", 'models.esi protocol="reference" | "paper"',
+        "esi 1.4, finding A", "04 PROTOCOL = paper | reference",
     ),
     Discrepancy(
         "esi_contrastive", "ESI", "contrastive loss",
         "sum of both directions, divided by a temperature",
         "mean of both directions, multiplied by the exponential of a parameter that starts at 1",
-        "esi 1.5", 'models.losses_esi protocol="reference" | "paper"', "a factor of 2 in the loss",
+        "esi 1.5", "protocol of models.losses_esi", "a factor of 2 in the loss",
     ),
     Discrepancy(
         "esi_schedule", "ESI", "learning-rate schedule",
@@ -98,7 +104,7 @@ DISCREPANCIES = (
         "esi_retrieval", "ESI", "writing the waveform notes",
         "LangChain, ada-002, GPT-3.5, two passages, two textbooks",
         "LlamaIndex, Titan embeddings, Claude 3.5 Sonnet, three passages, one folder",
-        "esi 1.5, 3",
+        "esi 1.5, 3", "neither: retrieval over the kit's own notes, offline",
     ),
     Discrepancy(
         "esi_evaluation", "ESI", "evaluation", "zero-shot, probing, fine-tuning, identification",
@@ -115,20 +121,20 @@ DISCREPANCIES = (
         "few_question_blind", "Few-shot QA", "what the answer is read from",
         "ECG prefix and question together",
         "answer positions start before the question ends, so a short answer cannot depend on it",
-        "fewshot 0.1", 'models.prefix_llm layout="reference" | "fused"',
+        "fewshot 0.1", "06 PROTOCOL = sound | reference",
         "changing the question moved the logits by exactly 0",
     ),
     Discrepancy(
         "few_accuracy", "Few-shot QA", "accuracy", "accuracy of the answers",
         "share of right tokens at the true answer's length, a constant first token included",
-        "fewshot 0.2, 4", "exact match, with token accuracy beside it",
+        "fewshot 0.2, 4", "06 PROTOCOL = sound | reference",
         "for yes/no, 84.6 % would stand for about 69 % exact, if the paper used this code",
     ),
     Discrepancy(
         "few_class_split", "Few-shot QA", "classes of meta-test",
         "classes never met in meta-training",
         "the loader passes the class list into another argument: both sides share classes",
-        "fewshot 0.3", "classes are split before episodes are drawn",
+        "fewshot 0.3", "attributes are split before episodes are drawn",
         "both sides had the same 8 classes where it was run",
     ),
     Discrepancy(
@@ -139,55 +145,59 @@ DISCREPANCIES = (
     Discrepancy(
         "few_outer_loss", "Few-shot QA", "outer loss", "query loss after adaptation",
         "mean of the query losses after inner steps 2 to K (none for K = 1)", "fewshot 3",
+        "outer_steps of tasks.maml",
     ),
     Discrepancy(
         "few_dropout", "Few-shot QA", "dropout in the mapper", "not said",
         "always on, also while testing", "fewshot 2",
+        "06 PROTOCOL = sound | reference",
     ),
     Discrepancy(
         "few_mapper", "Few-shot QA", "mapper types", "attention or MLP mapper",
         "the flag is stored and never read; there is only the attention mapper", "fewshot 2",
-        "attention mapper only",
+        "06 MAPPER = attention | linear | mlp",
     ),
     # --- risk -------------------------------------------------------------------------------------
     Discrepancy(
         "risk_lead_attention", "HF risk", "lead-specific attention",
         "twelve lead-specific attention modules and maps per lead",
         "the stem mixes all leads before they are told apart, so a map's lead label is unfounded",
-        "risk 5.1", 'stem="mixed" | "per_lead"',
+        "risk 5.1", "07 STEM = per_lead | mixed",
         "changing lead I alone moved all 12 rows about equally",
     ),
     Discrepancy(
         "risk_alpha", "HF risk", "weights of the two losses",
         "alpha weighs the reconstruction, 1 - alpha the risk", "the other way round",
-        "risk 1, 5.4", "two weights with names of their own", "none at the default of one half",
+        "risk 1, 5.4", "07 PROTOCOL = paper | reference", "none at the default of one half",
     ),
     Discrepancy(
         "risk_cox_floor", "HF risk", "Cox loss", "Cox partial likelihood",
         "stabilised by the whole batch's maximum with a floor inside the logarithm",
-        "risk 5.3", 'protocol="reference" | "paper"',
+        "risk 5.3", "cox_loss or cox_loss_reference of models.losses_risk",
         "11.579 instead of 0.896 when one early leaver scores far above the rest",
     ),
     Discrepancy(
         "risk_zero_codes", "HF risk", "statements with likelihood 0", "not said",
         "dropped, although in PTB-XL 0 means that no likelihood was given",
-        "risk 1", 'zero_policy="drop" | "keep"',
+        "risk 1", "07 ZERO_POLICY = drop | keep",
         "462 of 500 records lose a statement; atrial fibrillation all but vanishes",
     ),
     Discrepancy(
         "risk_confidence", "HF risk", "confidence of a statement", "written into each report line",
         "absent from the text; it weighs the average of the embeddings, rescaled to sum to 1",
-        "risk 1", 'style="seed" | "reference"',
+        "risk 1", "07 REPORT_STYLE = seed | reference",
         "one statement at 15 % gives the same vector as at 100 %",
     ),
     Discrepancy(
         "risk_alignment", "HF risk", "alignment loss", "pulls an ECG and its report together",
         "no negatives and both projections trained, so a constant solution exists",
-        "risk 2", "", "on unpaired noise the loss fell from 0.96 to 0.0001 with nothing aligned",
+        "risk 2", "07 ALIGN_LOSS = cosine | infonce",
+        "on unpaired noise the loss fell from 0.96 to 0.0001 with nothing aligned",
     ),
     Discrepancy(
         "risk_learning_rate", "HF risk", "fine-tuning learning rate", "1e-4",
-        "a finder run at the start of each fold overwrites it", "risk 3", "",
+        "a finder run at the start of each fold overwrites it", "risk 3",
+        "07 FINETUNE_LR, never overwritten",
         "3.5e-7 to 4e-3 over the ten folds",
     ),
     Discrepancy(
