@@ -63,7 +63,7 @@ def _draw_tables(axes, cohort, questions) -> None:
         ("Recordings", f"{len(cohort.table):,} stored ECGs", f"{patients:,} patients",
          f"{len(asked):,} with a question"),
         ("Questions", f"{questions.n_in:,} read", f"{len(questions):,} kept",
-         f"{len(questions.dropped):,} dropped, with reason"),
+         f"{len(questions.dropped):,} dropped"),
         ("Answers", f"{len(questions.classes)} classes and none",
          f"{table['template_id'].nunique()} templates asked",
          f"{len(questions.valid)} answer lists"),
@@ -72,7 +72,7 @@ def _draw_tables(axes, cohort, questions) -> None:
     for x, (name, *lines) in zip((0.13, 0.5, 0.87), boxes):
         text = "\n".join([name, *lines])
         axes.text(x, 0.5, text, ha="center", va="center", linespacing=1.5, bbox=frame)
-    for x, key in ((0.315, "ecg_id\n1 or 2 per question"), (0.69, "template_id")):
+    for x, key in ((0.315, "ecg_id\n(1 or 2)"), (0.69, "template_id")):
         arrow = {"arrowstyle": "<->", "color": style.COLOURS[0], "lw": 1.6}
         axes.annotate("", (x - 0.045, 0.5), (x + 0.045, 0.5), arrowprops=arrow)
         axes.text(x, 0.6, key, ha="center", va="bottom", fontsize=8, color=style.COLOURS[0])
