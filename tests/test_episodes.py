@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ecgkit.data import ecgqa
-from ecgkit.data.episodes import CONFLICTING, EpisodeSampler, reference_keys
+from ecgkit.data.episodes import CONFLICTING, EpisodeSampler, reference_keys, sound_keys
 from ecgkit.types import ConfigError, DataError
 
 SHAPE = {"n_way": 2, "k_shot": 2, "n_query": 2}
@@ -122,6 +122,12 @@ def test_reference_keys_of_choose():
         for answer in (["a"], ["none"], pair)
     ]
     assert keys == [["8: a = a"], ["8: a = none", "8: b = none"], ["8: a / b = a, b"]]
+
+
+def test_no_class_without_an_attribute_or_a_verdict():
+    for keys in (sound_keys, reference_keys):
+        assert keys(43, 1, "scp_code", None, ["yes"]) == []
+        assert keys(1, 1, "scp_code", ["sinus rhythm"], ["not sure"]) == []
 
 
 def test_conflicting_templates_are_told_apart_by_question():

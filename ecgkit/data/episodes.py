@@ -243,12 +243,12 @@ class ClassKey:
 
 
 def sound_keys(template_id, question_id, attribute_type, attribute, answer) -> list[ClassKey]:
-    """[the class of one question]; [] for "not sure".
+    """[the class of one question]; [] for "not sure" and for comparisons, which name no attribute.
 
     Split units: verify, the attribute (of a measurement all its ranges together); choose, the pair;
     query, the answer, since its candidates are always the same.
     """
-    if answer == ["not sure"]:
+    if answer == ["not sure"] or not attribute:
         return []
     given = ", ".join(sorted(answer))
     base = f"{template_id}: {' / '.join(attribute)}"
@@ -267,7 +267,7 @@ def sound_keys(template_id, question_id, attribute_type, attribute, answer) -> l
 def reference_keys(template_id, question_id, attribute_type, attribute, answer) -> list[ClassKey]:
     """The published keys: template + attribute(s) + answer. A choose question answered by neither
     option falls into one class per option; answered by one option, it forgets the other."""
-    if answer == ["not sure"]:
+    if answer == ["not sure"] or not attribute:
         return []
     if len(attribute) == 2 and answer == ["none"]:
         bases = [(name,) for name in attribute]
