@@ -176,7 +176,7 @@ def test_a_measured_effect_replaces_the_known_one(tmp_path):
     write_notebook(tmp_path, "07_risk_finetuning", {"effect_risk_alpha": metric(0.02)})
     table = ledger.discrepancy_table(ledger.read_run(tmp_path))
     effect = table[table["Topic"] == "weights of the two losses"]["Effect"].iloc[0]
-    assert effect == "0.020 (07_risk_finetuning, simulated data)"
+    assert effect == "<note>: 0.020 (07_risk_finetuning, simulated data)"
 
 
 # --- the page -------------------------------------------------------------------------------------

@@ -265,7 +265,8 @@ def discrepancy_table(run: RunFiles | None = None) -> pd.DataFrame:
             if name.startswith("effect_"):
                 simulated = body.get("data", {}).get("simulated", True)
                 where = f"{notebook}, {'simulated' if simulated else 'real'} data"
-                measured[name.removeprefix("effect_")] = f"{with_interval(row)} ({where})"
+                words = ": ".join(w for w in (row.get("note"), with_interval(row)) if w)
+                measured[name.removeprefix("effect_")] = f"{words} ({where})"
     rows = [{
         "System": d.system, "Topic": d.topic, "The paper says": d.paper, "The code does": d.code,
         "Our switch": d.switch or "none yet", "Effect": measured.get(d.id, d.effect),

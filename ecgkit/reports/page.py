@@ -92,7 +92,8 @@ def _seconds(entry: dict, body: dict) -> str:
     """Wall-clock of the whole notebook as the runner timed it; the allowance is the demo's."""
     used = entry.get("seconds") or body.get("seconds")
     allowed = body.get("allowed_s")
-    return (f"{used:.0f}" if used else "–") + (f" / {allowed}" if allowed else "")
+    over = " (over)" if used and allowed and used > allowed else ""
+    return (f"{used:.0f}" if used else "–") + (f" / {allowed}{over}" if allowed else "")
 
 
 def _failures(entries: list[dict]) -> str:

@@ -100,7 +100,7 @@ def draw_page(
 
 def caption(record: ECGRecord, gain: float = 10, speed: float = 25, note: str = "") -> str:
     """Speed, gain, sampling rate, filter in one line; the filter is `meta["filter"]`, if set."""
-    words = record.meta.get("filter") or "no filter"
+    words = record.meta.get("filter") or "no filter applied"
     line = f"{speed:g} mm/s · {gain:g} mm/mV · {record.fs:g} Hz · {words} · pulse 1 mV × 200 ms"
     return f"{line} · {note}" if note else line
 

@@ -73,7 +73,7 @@ def plot_beat_attention(
 ) -> Figure:
     """Median beat (C, T) in mV with attention (C, N) of N equal time tokens behind each lead.
 
-    Colour: each token's weight over uniform (1/N), one scale for all leads. Padding is NaN.
+    Colour: each token's weight over uniform (1/N), one scale for all leads.
     """
     figure, axes = style.new_figure(3, 4, size=(9.6, 5.6), sharex=True, squeeze=False)
     seconds = np.arange(beat.shape[1]) / fs
@@ -137,4 +137,20 @@ def plot_risk_by_truth(risk: np.ndarray, eta: np.ndarray, event: np.ndarray) -> 
     ax.set(xlabel="True log hazard", ylabel="Network's log risk")
     ax.set_title(style.mark_simulated(f"Risk found, correlation {correlation:.2f}", True))
     ax.legend()
+    return figure
+
+
+@style.in_style
+def plot_statement_similarity(
+    vectors: np.ndarray, codes: Sequence[str], title: str = "", most: int = 24
+) -> Figure:
+    """Cosine between the embeddings (K, D) of SCP statements, for at most `most` of them."""
+    codes, vectors = list(codes)[:most], np.asarray(vectors)[:most]
+    figure, ax = style.new_figure(size=(6.2, 5.2))
+    cosine = _unit(vectors) @ _unit(vectors).T
+    image = ax.imshow(cosine, cmap="cividis", vmin=min(0.0, float(cosine.min())), vmax=1)
+    ticks = np.arange(len(codes))
+    ax.set(xticks=ticks, yticks=ticks, xticklabels=codes, yticklabels=codes, title=title)
+    ax.tick_params(axis="x", rotation=90)
+    figure.colorbar(image, ax=ax, label="Cosine similarity")
     return figure

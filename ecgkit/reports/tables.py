@@ -86,7 +86,8 @@ def with_interval(row: dict, digits: int = 3) -> str:
     """A metrics.json row as text: `0.712 [0.660, 0.750]`; "not computed" if null."""
     if row.get("value") is None:
         return "not computed"
-    text = f"{row['value']:.{digits}f}"
+    whole = float(row["value"]).is_integer() and abs(row["value"]) > 1
+    text = f"{row['value']:.0f}" if whole else f"{row['value']:.{digits}f}"
     if row.get("low") is not None and row.get("high") is not None:
         text += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
     return f"{text} {row.get('unit') or ''}".strip()
