@@ -10,7 +10,7 @@ import pytest
 import wfdb
 
 from ecgkit.config import KitConfig
-from ecgkit.data import splits
+from ecgkit.data import reader_trials, splits
 from ecgkit.data.cohort import open_cohort
 from ecgkit.data.labels import code_labels, superclass_labels
 from ecgkit.data.synthetic import write_cohort
@@ -187,6 +187,19 @@ def test_zip_without_ptbxl_folder_without_it_and_no_path(tmp_path, shared):
         open_cohort(config(tmp_path / "cut.zip"))
 
 
+def test_a_zip_damaged_inside_its_table_is_one_sentence(written, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("ptbxl_database.csv", "scp_statements.csv"):
+            archive.write(written / name, f"ptb xl/{name}")
+        start = archive.infolist()[0].header_offset + 60
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    for i in range(start, start + 400):
+        data[i] ^= 0x5A
+    (tmp_path / "x.zip").write_bytes(bytes(data))
+    with pytest.raises(DataError, match="cannot be read .*; fetch it again"):
+        open_cohort(config(tmp_path / "x.zip"))
+
+
 @pytest.mark.parametrize("column", ["scp_codes", "strat_fold", "filename_lr", "patient_id"])
 def test_a_missing_column_is_named(folder, column):
     save_table(folder, table_of(folder).drop(columns=column))
@@ -204,7 +217,7 @@ def test_tables_that_are_none(folder):
         open_cohort(config(folder))
     save_table(folder, table)
     (root / "scp_statements.csv").unlink()
-    with pytest.raises(DataError, match="no scp_statements.csv"):
+    with pytest.raises(DataError, match="has no scp_statements.csv"):
         open_cohort(config(folder))
     shutil.copy(root / "truth.csv", root / "scp_statements.csv")
     with pytest.raises(DataError, match="no column description"):
@@ -220,3 +233,21 @@ def test_ages_above_89(folder):
     save_table(folder, table)
     ages = open_cohort(config(folder)).table["age"]
     assert ages[0] == 90 and np.isnan(ages[1])
+
+
+def test_the_trial_of_the_reader(tiny_cohort, tmp_path):
+    trial = reader_trials.damage_trial(tiny_cohort, 0, tmp_path / "trial")
+    assert list(trial.index["ecg_id"]) == ["intact", "shuffled leads"]
+    assert np.array_equal(trial.read([0, 1]), tiny_cohort.store.read([0, 0]))
+    assert list(trial.quarantine["reason"]) == [
+        "truncated",
+        "missing_file",
+        "missing_file",
+        "zero_gain",
+        "units",
+        "lead_names",
+        "no_signal",
+        "missing_leads",
+    ]
+    times = reader_trials.reading_times(tiny_cohort, range(5))
+    assert (times["off_by_mV"] == 0).all()

@@ -47,6 +47,11 @@ def test_csv_without_names_takes_leads(tmp_path, signal):
     assert np.allclose(record.signal, signal[[2, 0, 1]], atol=1e-5)
 
 
+def test_text_split_by_blanks(tmp_path, signal):
+    path = save_csv(tmp_path / "a.txt", signal, LEADS, sep=" ")
+    assert np.abs(read_own_ecg(path, fs=250, units="mV").signal - signal).max() < 1e-5
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_npy_either_way_round(tmp_path, signal, turned):
     np.save(tmp_path / "a.npy", signal.T if turned else signal)

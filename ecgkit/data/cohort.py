@@ -85,7 +85,8 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
     name = "synthetic" if config.simulated else "ptbxl"
     path = _simulated_folder(config) if config.simulated else resolve_path(config.data)
     place = open_place(path, sources.PTBXL_TABLE, "PTB-XL")
-    raw_table, raw_statements = place.read(sources.PTBXL_TABLE), _statements_bytes(place)
+    raw_table = _table_bytes(place, sources.PTBXL_TABLE)
+    raw_statements = _table_bytes(place, sources.PTBXL_STATEMENTS)
     listing = place.listing()
     recipe = path.name if config.simulated else ""
     fingerprint = _fingerprint(raw_table, raw_statements, listing, recipe)
@@ -231,14 +232,17 @@ def _require(table: pd.DataFrame, columns: tuple[str, ...], name: str, where: st
         )
 
 
-def _statements_bytes(place) -> bytes:
+def _table_bytes(place, name: str) -> bytes:
     try:
-        return place.read(sources.PTBXL_STATEMENTS)
+        return place.read(name)
     except FileNotFoundError:
         raise DataError(
-            f"{place.label} has {sources.PTBXL_TABLE} but no {sources.PTBXL_STATEMENTS} beside it; "
-            "take both from PTB-XL 1.0.3."
+            f"{place.label} has no {name} beside {sources.PTBXL_TABLE}; take both from PTB-XL 1.0.3."
         ) from None
+    except OSError as error:
+        raise DataError(
+            f"{name} of {place.label} cannot be read ({error}); fetch it again."
+        ) from error
 
 
 def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:

@@ -13,6 +13,7 @@ Usage:
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,7 +155,8 @@ def _from_csv(path: Path, fs, leads, units) -> ECGRecord:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     first = text.lstrip().split("\n", 1)[0]
     split = max((";", "\t", ","), key=first.count)
-    named = not _is_number(first.split(split)[0].strip(' "\r'), split)
+    split = split if split in first or " " not in first.strip() else r"\s+"
+    named = not _is_number(re.split(split, first)[0].strip(' "\r'), split)
     try:
         table = pd.read_csv(
             io.StringIO(text),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 
 from ecgkit.types import DataError
@@ -48,11 +49,15 @@ class Zip:
         self._local = threading.local()
 
     def read(self, name: str) -> bytes:
-        """The bytes of one member. Raises FileNotFoundError or BadZipFile (damaged)."""
+        """The bytes of one member. Raises FileNotFoundError, or OSError if damaged."""
         member = self._members.get(self.root + name)
         if member is None:
             raise FileNotFoundError(name)
-        return self._archive().read(member)
+        try:
+            return self._archive().read(member)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            # RuntimeError: a password is needed, or a compression this Python was built without.
+            raise OSError(f"damaged or locked inside {self.label}: {error}") from error
 
     def exists(self, name: str) -> bool:
         return self.root + name in self._members

@@ -262,11 +262,9 @@ def _write_shard(
     folder: Path, shard: int, jobs: list, place, fs: int, n_samples: int, key: str
 ) -> None:
     """Writes one shard, then its part file: the shard counts as finished once that is there."""
-    # Reading and inflating release the GIL, so two threads pay; processes did not.
+    # Reading and inflating release the GIL: the second thread helps where files are slow to come.
     with ThreadPoolExecutor(max_workers=2) as pool:
-        outcomes = list(
-            pool.map(lambda job: _try_record(place, job, fs, n_samples), jobs, chunksize=64)
-        )
+        outcomes = list(pool.map(lambda job: _try_record(place, job, fs, n_samples), jobs))
     index, quarantine, values = [], [], []
     for (ecg_id, name), outcome in zip(jobs, outcomes):
         if isinstance(outcome, RecordError):
