@@ -54,7 +54,7 @@ class RiskConfig(KitConfig):
     pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=32, paper=128)
     finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=96, paper=128)
     pretrain_lr: float = setting("learning rate of pretraining", demo=5e-3, paper=1e-3)
-    finetune_lr: float = setting("learning rate of fine-tuning", demo=1e-3, paper=1e-4)
+    finetune_lr: float = setting("learning rate of fine-tuning", demo=3e-3, paper=1e-4)
     alpha: float = setting("loss = alpha * reconstruction + (1 - alpha) * Cox", 0.5)
     protocol: str = setting(
         "paper | reference (published code: alpha weighs the Cox loss)", "paper",

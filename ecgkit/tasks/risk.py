@@ -322,17 +322,18 @@ def _settings(config, n_steps: int, batch_size: int, lr: float) -> TrainSettings
 def baseline_scores(study: Study) -> dict[str, np.ndarray]:
     """(n_test,) scores of what the network is measured against.
 
-    Cox models are fitted on the training patients; "true hazard" exists for simulated outcomes.
+    Cox models are fitted on the training patients; "true hazard" (the oracle, whose C nobody can
+    expect to pass) exists for simulated outcomes.
     """
     table = study.outcomes.table
     person = table[["age", "sex"]].to_numpy(dtype=float)
     scores = {
         "age + sex": _cox_score(study, person),
-        "findings (Cox)": _cox_score(study, study.findings),
-        "findings + age + sex (Cox)": _cox_score(study, np.hstack([study.findings, person])),
+        "findings": _cox_score(study, study.findings),
+        "findings + age + sex": _cox_score(study, np.hstack([study.findings, person])),
     }
     if study.outcomes.simulated:
-        scores["true hazard (oracle)"] = table["eta"].to_numpy()[study.test]
+        scores["true hazard"] = table["eta"].to_numpy()[study.test]
     return scores
 
 
