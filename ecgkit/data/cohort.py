@@ -237,7 +237,7 @@ def _table_bytes(place, name: str) -> bytes:
         return place.read(name)
     except FileNotFoundError:
         raise DataError(
-            f"{place.label} has no {name} beside {sources.PTBXL_TABLE}; take both from PTB-XL 1.0.3."
+            f"{place.label} has no {name} beside {sources.PTBXL_TABLE}; take both from PTB-XL."
         ) from None
     except OSError as error:
         raise DataError(
