@@ -269,3 +269,25 @@ def test_map_has_every_notebook_and_no_box_touches_another():
     for i, (x, y, w, h, _) in enumerate(boxes):
         for x2, y2, w2, h2, _ in boxes[i + 1 :]:
             assert abs(x - x2) >= (w + w2) / 2 or abs(y - y2) >= (h + h2) / 2
+
+
+@pytest.mark.parametrize("backend", ["", "Agg"])
+def test_a_notebook_shows_each_figure_once(monkeypatch, backend):
+    """A figure of ours before any style is set, a pyplot figure left open, and one returned."""
+    nbclient = pytest.importorskip("nbclient")
+    from nbformat import v4
+
+    if backend:
+        monkeypatch.setenv("MPLBACKEND", backend)
+    else:
+        monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel picks its inline backend
+    sources = [
+        "from ecgkit.reports import style\nfigure, _ = style.new_figure()\nfigure",
+        "style.use_style()\nimport matplotlib.pyplot as plt\nfigure, _ = plt.subplots()",
+        "figure, _ = plt.subplots()\nfigure",
+        "style.use_style()\nassert not plt.get_fignums()",
+    ]
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=60).execute()
+    shown = [sum("image/png" in o.get("data", {}) for o in c.outputs) for c in notebook.cells]
+    assert shown == [1, 0, 1, 0]

@@ -43,8 +43,9 @@ def use_style() -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update(RC)
+    _teach_notebook()
     shell = _notebook_shell()
-    if shell is None or "inline" not in plt.get_backend():
+    if shell is None or not _is_static(plt.get_backend()):
         return
     from matplotlib_inline.backend_inline import flush_figures
 
@@ -93,9 +94,17 @@ def mark_simulated(text: str, simulated: bool | None) -> str:
 
 @functools.cache
 def _teach_notebook() -> None:
-    """A kernel learns how to show a Figure when its inline backend is first imported."""
-    if _notebook_shell() is not None and "inline" in matplotlib.get_backend():
-        import matplotlib_inline.backend_inline  # noqa: F401
+    """A kernel learns to show a Figure, whatever its backend (a batch job may say Agg)."""
+    shell = _notebook_shell()
+    if shell is None:
+        return
+    from IPython.core.pylabtools import select_figure_formats
+
+    if _is_static(matplotlib.get_backend()):
+        import matplotlib_inline.backend_inline  # noqa: F401, teaches the kernel by itself
+    known = [f.type_printers for f in shell.display_formatter.formatters.values()]
+    if not any(Figure in printers for printers in known):
+        select_figure_formats(shell, {"png"}, bbox_inches="tight")
 
 
 def _notebook_shell():
@@ -104,6 +113,11 @@ def _notebook_shell():
     from IPython import get_ipython
 
     return get_ipython()
+
+
+def _is_static(backend: str) -> bool:
+    """Inline or Agg: no window of its own that a figure left open could be looked at in."""
+    return "inline" in backend or backend.lower() == "agg"
 
 
 def _close_figures() -> None:
