@@ -139,8 +139,9 @@ class Run:
         self.metrics[name] = row
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
         count = "" if n is None else f" n={n}"
+        shown = f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
         print(
-            f"{name} = {value:.3f}{interval}{count} {unit}".rstrip()
+            f"{name} = {shown}{interval}{count} {unit}".rstrip()
             + (f"  ({note})" if note else "")
         )
         return value
