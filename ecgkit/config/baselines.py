@@ -20,11 +20,12 @@ class BaselinesConfig(KitConfig):
     # the two question-answering transformers
     dim: int = setting("width D of the transformers", tiny=32, demo=96, paper=768)
     ffn_dim: int = setting("width of the feed-forward part", tiny=64, demo=192, paper=3072)
-    n_layers: int = setting("transformer layers", tiny=1, demo=2, paper=12)
+    n_layers: int = setting("transformer layers", tiny=2, demo=3, paper=12)
     n_heads: int = setting("attention heads", tiny=2, demo=4, paper=12)
-    conv_channels: int = setting("channels of the ECG convolutions", tiny=16, demo=48, paper=256)
-    conv_kernel: int = setting("samples each of the four stride-2 convolutions sees",
-                               tiny=5, demo=9, paper=2)
+    n_convs: int = setting("ECG convolutions, each of stride 2 (4 = a token per 16 samples)",
+                           tiny=4, demo=5, paper=4)
+    conv_channels: int = setting("their channels", tiny=16, demo=32, paper=256)
+    conv_kernel: int = setting("samples each of them sees", tiny=5, demo=9, paper=2)
     pos_kernel: int = setting("width in tokens of the convolutional position code",
                               tiny=8, demo=16, paper=128)
     pos_groups: int = setting("groups of the position code", tiny=4, demo=8, paper=16)
@@ -56,6 +57,8 @@ class BaselinesConfig(KitConfig):
     # ECG classifiers: the fusion model's starting point and the upper bounds
     pretrain_steps: int = setting("steps of the ECG transformer that the fusion model starts from; "
                                   "0 = start from random weights", tiny=4, demo=200, paper=100_000)
+    pretrain_layers: int = setting("its transformer layers; the fusion model's further ones start "
+                                   "random and bind words to ECG", tiny=1, demo=1, paper=12)
     pretrain_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-3, paper=5e-5)
     upper_model: str = setting("upper-bound classifier", "se_wrn",
                                choices=("se_wrn", "resnet_attention"))
@@ -82,6 +85,11 @@ class BaselinesConfig(KitConfig):
             raise ConfigError(
                 f"SEARCH_STEPS is {self.search_steps} but N_STEPS {self.n_steps}; a trial is "
                 "shorter than the training it is for."
+            )
+        if self.pretrain_layers > self.n_layers:
+            raise ConfigError(
+                f"PRETRAIN_LAYERS is {self.pretrain_layers} but N_LAYERS {self.n_layers}; the "
+                "fusion model cannot take more layers than it has."
             )
         self.learning_rates()
 

@@ -25,6 +25,7 @@ MODELS = {
 }
 
 
+@style.in_style
 def plot_inputs(models: Mapping[str, tuple[int, ...]] = MODELS, inputs=INPUTS) -> Figure:
     """A grid of models (rows) and inputs (columns): a filled circle where the model sees it."""
     figure, axes = style.new_figure(size=(7.2, 0.5 * len(models) + 1.1))
@@ -51,6 +52,7 @@ def plot_trainings(tables: Mapping[str, pd.DataFrame], title: str = "Training lo
     return curves.plot_training(merged, [list(tables)], title)
 
 
+@style.in_style
 def plot_by_type(table: pd.DataFrame, title: str = "Exact match on the test split",
                  simulated: bool | None = None) -> Figure:
     """Grouped bars of a `tasks.answers_qa.score_table`, one group a question type."""

@@ -22,12 +22,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA
+from ecgkit.models.fusion_qa import (
+    BlindQA,
+    FusionConfig,
+    FusionQA,
+    question_to_ecg_attention,
+)
 from ecgkit.models.losses_qa import answer_bce
 from ecgkit.tasks import metrics
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
 from ecgkit.tasks.upperbound import set_prior, transformer_config
 from ecgkit.text.question_tokenizer import encode_questions, question_tokenizer
+from ecgkit.types import DataError
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,16 @@ class TrainedQA:
 
 
 def prepare(config, cohort, questions) -> QAData:
-    """Tokenises all questions; a trained tokenizer has seen the training questions only."""
+    """Tokenises all questions; a trained tokenizer has seen the training questions only.
+
+    Raises DataError when there is no training or no test question.
+    """
+    for split in ("train", "test"):
+        if not len(questions.index(split)):
+            raise DataError(
+                f"There is no question in the {split} split about the {len(cohort)} stored ECGs; "
+                "give more ECGs (DATA) or more question files (ECGQA)."
+            )
     texts = questions.table["question"].to_numpy()
     tokenizer = question_tokenizer(texts[questions.index("train")], config.vocab_size,
                                    config.tokenizer)
@@ -138,10 +153,11 @@ def train_qa(config, data: QAData, kind: str, folder: Path, start_from=None) -> 
         for lr in rates:
             trial = _fit(config, data, kind, lr, config.search_steps, folder / f"lr_{lr:g}",
                          start_from)[1]
-            rows.append({"lr": lr, "loss": trial.last["eval_loss"],
-                         "exact_match": trial.last["eval_exact_match"]})
+            rows.append({"lr": lr, "loss": trial.last.get("eval_loss", np.nan),
+                         "exact_match": trial.last.get("eval_exact_match", np.nan)})
         search = pd.DataFrame(rows)
-    best = rates[0] if search.empty else float(search.loc[search["loss"].idxmin(), "lr"])
+    known = search.dropna()  # empty where the valid split holds no question
+    best = rates[0] if known.empty else float(known.loc[known["loss"].idxmin(), "lr"])
     model, log = _fit(config, data, kind, best, config.n_steps, folder, start_from)
     return TrainedQA(kind, model, log, search, best)
 
@@ -207,3 +223,31 @@ def predict(model, data: QAData, positions: np.ndarray, batch: int = 128) -> np.
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         scores[part] = torch.sigmoid(answer(model, tensors)["logits"]).float().cpu().numpy()
     return scores
+
+
+# --- looking inside -------------------------------------------------------------------------------
+
+
+def telling_question(data: QAData, positions: np.ndarray, fused: np.ndarray, blind: np.ndarray):
+    """A position to look at: one ECG, something is there, right with the ECG and wrong without.
+
+    fused, blind (n, K) 0/1 answers. Falls back to the first position of the nearest kind.
+    """
+    labels, valid = data.questions.labels(positions), data.questions.valid_mask(positions)
+    right = metrics.exact_match(labels, fused, valid)
+    wrong = ~metrics.exact_match(labels, blind, valid)
+    table = data.questions.table.iloc[positions]
+    yes = np.array(["no" not in a and "none" not in a for a in table["answer"]])
+    about_codes = (table["attribute_type"] == "scp_code").to_numpy()
+    liking = 8 * (data.row2[positions] < 0) + 4 * (right & wrong) + 2 * yes + about_codes
+    return int(positions[liking.argmax()])
+
+
+@torch.no_grad()
+def attention_on_ecg(model: FusionQA, data: QAData, position: int) -> np.ndarray:
+    """Attention (P,) of one question's words on its first ECG: last layer, mean of all heads."""
+    model.eval()
+    device = next(model.parameters()).device
+    batch = {k: v.to(device) for k, v in data.batch(np.array([position])).items()}
+    out = answer(model, batch, return_attention=True)
+    return question_to_ecg_attention(out)[0].float().cpu().numpy()

@@ -61,20 +61,22 @@ def code_targets(cohort, min_count: int) -> Targets:
 
 
 def transformer_config(config, cls=ECGTransformerConfig, **more):
-    """The ECG transformer's sizes as this study's settings give them."""
-    return cls(
-        conv_layers=((config.conv_channels, config.conv_kernel, 2),) * 4,
+    """The transformers' sizes as this study's settings give them; `more` overrides or adds."""
+    sizes = dict(
+        conv_layers=((config.conv_channels, config.conv_kernel, 2),) * config.n_convs,
         dim=config.dim, ffn_dim=config.ffn_dim,
         n_layers=config.n_layers, n_heads=config.n_heads, pos_kernel=config.pos_kernel,
         pos_groups=config.pos_groups, dropout=config.dropout, attention_dropout=config.dropout,
-        activation_dropout=config.activation_dropout, protocol=config.protocol, **more)
+        activation_dropout=config.activation_dropout, protocol=config.protocol)
+    return cls(**{**sizes, **more})
 
 
 def build_classifier(config, name: str, n_labels: int) -> torch.nn.Module:
     """`name`: ecg_transformer | se_wrn | resnet_attention."""
     width, blocks = config.upper_width, config.upper_blocks
     if name == "ecg_transformer":
-        return ECGTransformerClassifier(transformer_config(config), n_labels)
+        sizes = transformer_config(config, n_layers=config.pretrain_layers)
+        return ECGTransformerClassifier(sizes, n_labels)
     if name == "se_wrn":
         widths = (width, width, 2 * width, 4 * width, 8 * width)
         return SEWideResNet(n_labels, widths=widths, n_blocks=blocks)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,19 +34,28 @@ def question_tokenizer(questions: Sequence[str], vocab_size: int = 800, source: 
 
 
 def train_tokenizer(questions: Sequence[str], vocab_size: int):
-    """A WordPiece tokenizer learnt from `questions`; the same questions give the same ids."""
+    """A WordPiece tokenizer of the commonest words, and of all letters for any other word.
+
+    The words are counted here: the trainer of `tokenizers` breaks ties at random, and then the same
+    questions would give other ids in each run.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from tokenizers.trainers import WordPieceTrainer
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normaliser = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(
+        word for text, n in Counter(questions).items()
+        for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(text)) * n)
+    letters = sorted({letter for word in counts for letter in word})
+    pieces = [*SPECIAL, *letters, *("##" + letter for letter in letters)]
+    words = sorted((w for w in counts if len(w) > 1), key=lambda w: (-counts[w], w))
+    pieces += words[: max(0, vocab_size - len(pieces))]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    core = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normaliser, splitter
     core.decoder = decoders.WordPiece()
-    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL),
-                               show_progress=False)
-    core.train_from_iterator(sorted(set(questions)), trainer)
-    ends = [(name, core.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     core.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]",
                                                         special_tokens=ends)
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL))
