@@ -94,7 +94,10 @@ class Block(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class ConvNeXtConfig:
-    """Sizes. `n_classes` = 0 leaves out the classification head, which ESI carries but never
+    """Sizes; `init_std` of the first weights is as published, narrow nets want more (about 1 /
+    sqrt(D)).
+
+    `n_classes` = 0 leaves out the classification head, which ESI carries but never
     uses.
     """
 
@@ -105,6 +108,7 @@ class ConvNeXtConfig:
     stem: int = 4
     stride: int = 2
     n_classes: int = 0
+    init_std: float = 0.02
 
     @classmethod
     def preset(cls, name: str, **changes) -> ConvNeXtConfig:
@@ -165,7 +169,7 @@ class ConvNeXt1D(nn.Module):
         )
         self.norm = nn.LayerNorm(dims[-1], eps=1e-6)
         self.head = nn.Linear(dims[-1], config.n_classes) if config.n_classes else None
-        self.apply(_initialise)
+        self.apply(lambda module: _initialise(module, config.init_std))
 
     @property
     def width(self) -> int:
@@ -194,9 +198,9 @@ class ConvNeXt1D(nn.Module):
         return out | {"down": downs, "stages": stages} if return_stages else out
 
 
-def _initialise(module) -> None:
+def _initialise(module, std: float) -> None:
     if isinstance(module, (nn.Conv1d, nn.Linear)):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 

@@ -22,26 +22,26 @@ from ecgkit.types import ECGRecord
 def plot_captioned_ecg(record: ECGRecord, caption: str, title: str = "") -> Figure:
     """The ECG page with its caption set below it."""
     figure = paper.plot_ecg(record, title)
-    lines = [line for part in caption.split("\n") for line in textwrap.wrap(part, 125)]
+    lines = [line for part in caption.split("\n") for line in textwrap.wrap(part, 150)]
     figure.text(0.02, -0.02, "\n".join(lines), va="top", fontsize=10, color=style.INK)
     return figure
 
 
 @style.in_style
 def plot_similarity(before: np.ndarray, after: np.ndarray, title: str = "") -> Figure:
-    """Two (B, B) cosine matrices side by side, each row centred: captions down, ECGs across.
+    """Two (B, B) cosine matrices side by side, row and column means removed: captions down, ECGs
+    across.
 
-    Each row has its own mean taken away, because a caption's common likeness to all ECGs says
-    nothing.
+    What a caption shares with all ECGs, or an ECG with all captions, says nothing about pairs.
     """
     figure, axes = style.new_figure(1, 2, size=(9.2, 4.3))
     for ax, matrix, name in zip(axes, (before, after), ("before training", "after training")):
-        centred = matrix - matrix.mean(1, keepdims=True)
+        centred = matrix - matrix.mean(1, keepdims=True) - matrix.mean(0) + matrix.mean()
         image = ax.imshow(centred, cmap="cividis", aspect="equal")
         hits = (matrix.argmax(1) == np.arange(len(matrix))).mean()
         ax.set(title=f"{name}: own ECG nearest for {hits:.0%}", xlabel="ECG", ylabel="caption")
-        figure.colorbar(image, ax=ax, fraction=0.046, label="cosine, row mean removed")
-    figure.suptitle(title, x=0.02, ha="left")
+        figure.colorbar(image, ax=ax, fraction=0.046, label="cosine, means removed")
+    figure.suptitle(title, x=0.02, ha="left", weight="bold", size=11)
     return figure
 
 
@@ -60,7 +60,7 @@ def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = 
         ax.bar(at, value, width * 0.92, label=label, color=style.COLOURS[i])
         ax.errorbar(at, value, reach, fmt="none", ecolor=style.INK, elinewidth=1, capsize=2)
     ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
-    ax.text(len(names) - 0.5, 0.505, "chance", ha="right", fontsize=8, color=style.MUTED)
+    ax.text(1.005, 0.5, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     counts = {n: k for table in tables.values() for n, k in zip(table["name"], table["n_positive"])}
     ax.set_xticks(range(len(names)), [f"{n}\nn={counts[n]}" for n in names],
                   rotation=90 if len(names) > 10 else 0)  # fmt: skip

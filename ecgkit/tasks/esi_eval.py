@@ -10,13 +10,17 @@ Usage:
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from ecgkit.features.esi_input import esi_preprocess
+from ecgkit.tasks.esi_pretrain import build_model
 from ecgkit.tasks.metrics import auc, bootstrap_statistic, macro_auc
+from ecgkit.text.prompts import finding_prompts
 from ecgkit.types import ModelError
 
 # --- embeddings ---
@@ -117,6 +121,38 @@ def difference_interval(
         lambda i: macro_auc(labels[i], better[i]) - macro_auc(labels[i], worse[i]),
         len(labels), patients, n_boot, seed,
     )  # fmt: skip
+
+
+def untrained_scores(
+    config, model, tokenizer, prompts: dict[str, list[str]], cohort, rows: np.ndarray
+) -> np.ndarray:
+    """Zero-shot scores of a model like `model` before any training: the control. (n, K)"""
+    from transformers import AutoModel
+
+    torch.manual_seed(config.seed + 1)
+    text_encoder = AutoModel.from_config(model.unimodal_layers.config, add_pooling_layer=False)
+    twin = build_model(config, text_encoder, len(tokenizer))
+    latents = embed(twin, cohort, rows)["latents"]
+    return zero_shot(latents, prompt_latents(twin, tokenizer, prompts))
+
+
+def scorable_codes(cohort, rows: np.ndarray, min_positive: int) -> list[str]:
+    """SCP codes with a wording kept back and at least `min_positive` ECGs with and without it."""
+    present = Counter(code for codes in cohort.table["scp_codes"].iloc[rows] for code in codes)
+    fits = [c for c in finding_prompts(list(present)) if present[c] >= min_positive]
+    return sorted(c for c in fits if len(rows) - present[c] >= min_positive)
+
+
+def telling_example(cohort, rows: np.ndarray, present: np.ndarray, scores: np.ndarray, codes):
+    """(row, code): the ECG that most clearly has a finding seen in single beats (PVC, PAC, PACE).
+
+    Falls back to the strongest pair of any code. `present`, `scores` (n, K) belong to `rows`.
+    """
+    wanted = [k for k, code in enumerate(codes) if code in ("PVC", "PAC", "PACE")]
+    wanted = wanted or list(range(len(codes)))
+    centred = np.where(present > 0.5, scores - scores.mean(0), -np.inf)[:, wanted]
+    i, k = np.unravel_index(np.argmax(centred), centred.shape)
+    return int(rows[i]), codes[wanted[k]]
 
 
 # --- where ---

@@ -9,10 +9,12 @@ Usage:
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ecgkit import runtime
@@ -22,14 +24,14 @@ from ecgkit.models.convnext import ConvNeXt1D, ConvNeXtConfig, save_encoder
 from ecgkit.models.esi import ESI, ESIConfig
 from ecgkit.models.losses_esi import caption_loss, contrastive_loss, shift_captions
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
-from ecgkit.text.captions import Captions, write_captions
-from ecgkit.text.cqa import Notes
+from ecgkit.text.captions import Captions, describe, write_captions
+from ecgkit.text.cqa import Notes, question
 from ecgkit.text.encoders import load_text_encoder, small_bert, train_wordpiece
 from ecgkit.types import DataError, ModelError
 
 SMALL = {  # the kit's own sizes: (depths, dims)
     "micro": ((1, 1, 1, 1), (8, 16, 24, 32)),
-    "small": ((1, 1, 2, 1), (16, 32, 64, 128)),
+    "small": ((1, 1, 2, 1), (32, 48, 64, 128)),
 }
 JITTER_MV, GAIN_SD = 0.003, 0.003  # the published augmentation: almost none
 
@@ -89,7 +91,7 @@ def build_model(config: EsiConfig, text_encoder, vocab_size: int) -> ESI:
     """The ESI model of `config` around `text_encoder`."""
     if config.encoder in SMALL:
         depths, dims = SMALL[config.encoder]
-        encoder = ConvNeXt1D(ConvNeXtConfig(depths=depths, dims=dims))
+        encoder = ConvNeXt1D(ConvNeXtConfig(depths=depths, dims=dims, init_std=0.1))
     else:
         encoder = ConvNeXt1D(ConvNeXtConfig.preset(config.encoder))
     width = text_encoder.config.hidden_size
@@ -123,13 +125,13 @@ def pretrain(study: Study, folder: str | Path) -> TrainLog:
         n_steps=config.n_steps, batch_size=min(config.batch_size, len(rows)), lr=config.lr,
         weight_decay=config.weight_decay, seed=config.seed, device=config.device,
         precision=config.precision, time_budget_s=config.time_budget or None, schedule="linear",
-        checkpoint_every=max(100, config.n_steps // 4),
+        checkpoint_every=max(100, config.n_steps // 4), log_every=max(1, config.n_steps // 40),
     )  # fmt: skip
     valid = study.cohort.rows("valid")
     evaluate = _evaluator(study, valid[: config.batch_size]) if len(valid) > 1 else None
     return fit(
         study.model, len(rows), batch_maker(study, rows), loss_function(config), settings, folder,
-        evaluate, f"{study.cohort.fingerprint}-{config.hash()}",
+        evaluate, f"{study.cohort.fingerprint}-{config.hash()}-{zlib.crc32(study.ids.tobytes())}",
     )  # fmt: skip
 
 
@@ -236,6 +238,36 @@ def generated_captions(study: Study, rows: np.ndarray, start: str = "", max_toke
     room = study.model.unimodal_layers.config.max_position_embeddings - ids.shape[1] - 1
     out = model.generate(signals, ids, tokenizer.sep_token_id, min(max_tokens, room))
     return tokenizer.batch_decode(out.cpu(), skip_special_tokens=True)
+
+
+def pair_statistics(similarity: np.ndarray) -> dict[str, float]:
+    """Of a (B, B) matrix of captions against ECGs: "gap" own minus other cosine, "rank" of the own.
+
+    "rank" is the mean share of the other ECGs that a caption likes less than its own, ties half.
+    """
+    n, own = len(similarity), np.diag(similarity)[:, None]
+    if n < 2:
+        return {"gap": float("nan"), "rank": float("nan"), "n": n}
+    others = (similarity.sum() - own.sum()) / (n * n - n)
+    below = (similarity < own).sum(1) + 0.5 * ((similarity == own).sum(1) - 1)
+    return {"gap": float(own.mean() - others), "rank": float((below / (n - 1)).mean()), "n": n}
+
+
+def richest_row(study: Study, rows: np.ndarray) -> int:
+    """The row with the most findings that have a waveform text, first of equals: a good example."""
+    counts = [len(study.cohort.table["scp_codes"].iloc[r]) for r in rows]
+    return int(rows[int(np.argmax(counts))])
+
+
+def retrieved_notes(study: Study, row: int, notes: Notes, k: int = 2) -> pd.DataFrame:
+    """One line per finding of `row` and retrieved passage: finding, note, file, cosine, text."""
+    lines = []
+    for code in study.cohort.table["scp_codes"].iloc[row]:
+        finding = describe(code, study.cohort.statements)
+        for score, passage in notes.retrieve(question(finding), k):
+            lines.append({"finding": finding, "note": passage.title, "file": passage.file,
+                          "cosine": round(score, 2), "text": passage.text})  # fmt: skip
+    return pd.DataFrame(lines, columns=["finding", "note", "file", "cosine", "text"])
 
 
 # --- on disk ---

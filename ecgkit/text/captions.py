@@ -110,8 +110,8 @@ def demographics(age: float, sex: int) -> str:
     person = {0: "male", 1: "female"}.get(int(sex), "adult")
     if not np.isfinite(age):
         return f"This patient is a {person} of unknown age."
-    years = "over 89" if age >= 90 else f"{int(age)}"
-    return f"This patient is a {years} year-old {person}."
+    years = "an over 89" if age >= 90 else f"a {int(age)}"
+    return f"This patient is {years} year-old {person}."
 
 
 def three_parts(person: str, findings: list[str], seen: list[str]) -> str:

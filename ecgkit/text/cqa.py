@@ -23,7 +23,7 @@ import numpy as np
 from ecgkit.types import DataError
 
 FOLDER = Path(__file__).parent / "knowledge"
-MIN_SCORE = 0.15  # below this cosine a passage shares only common words with the question
+MIN_SCORE = 0.2  # below this cosine a passage shares only common words with the question
 _STOP = frozenset(
     "a an and are as at be by does each for from how has have in is it its no not of on one or ecg "
     "other than that the they this to under was when where which while with 12 lead reflected "
@@ -76,7 +76,11 @@ class Notes:
 
     def retrieve(self, query: str, k: int = 2) -> list[tuple[float, Passage]]:
         """The `k` passages nearest to `query` by cosine, best first, none below MIN_SCORE."""
-        scores = self.vectors @ self._weigh(self._count(words(query))[None])[0]
+        bag = words(query)
+        weights = self._weigh(self._count(bag)[None])[0]
+        known = sum(word in self.vocabulary for word in bag)
+        # A word that no note has must count against a match, else one shared word decides it.
+        scores = self.vectors @ weights * (known / max(1, len(bag))) ** 0.5
         best = np.argsort(-scores, kind="stable")[:k]
         return [(float(scores[i]), self.passages[i]) for i in best if scores[i] >= MIN_SCORE]
 
@@ -109,7 +113,7 @@ def words(text: str) -> list[str]:
     """Lower-case words without the commonest ones; a plural s is dropped so that `waves` meets
     `wave`.
     """
-    found = re.findall(r"[a-z0-9]+", text.lower())
+    found = re.findall(r"[a-z0-9]{2,}", text.lower())
     return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w
             for w in found if w not in _STOP]
 

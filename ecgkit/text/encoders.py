@@ -9,36 +9,49 @@ Usage:
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlparse
 
 from ecgkit.types import ModelError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # [PAD] is id 0, which no loss counts
+ENDINGS = ("##s", "##ed", "##d", "##ing", "##al", "##ly", "##ic", "##ion")
 
 
 def train_wordpiece(texts: list[str], vocab_size: int = 2000):
-    """A lower-case WordPiece tokenizer learnt from `texts`: [CLS] ... [SEP], pad id 0.
+    """A lower-case WordPiece tokenizer made from `texts`: [CLS] ... [SEP], pad id 0.
 
-    Give it training captions only, so that nothing of the test records shapes the vocabulary.
+    Its vocabulary is the single characters, a few endings and the commonest words, in an order that
+    the texts alone decide (the library's own trainer breaks ties at random, so that a resumed run
+    would meet other ids). Give it training captions only, so that no test record shapes it.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary(texts, vocab_size), unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False
-    )
-    tokenizer.train_from_iterator(sorted(set(texts)), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def vocabulary(texts: list[str], size: int) -> dict[str, int]:
+    """Token -> id: special tokens, characters at a word's start and inside, endings, common
+    words.
+    """
+    counts = Counter(re.findall(r"\w+|[^\w\s]", " ".join(sorted(set(texts))).lower()))
+    letters = sorted({c for word in counts for c in word} | set("abcdefghijklmnopqrstuvwxyz"))
+    pieces = [*SPECIAL, *letters, *(f"##{c}" for c in letters), *ENDINGS]
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    chosen = list(dict.fromkeys([*pieces, *words]))[: max(size, len(pieces))]
+    return {token: i for i, token in enumerate(chosen)}
 
 
 def small_bert(vocab_size: int, width: int = 128, n_layers: int = 2, max_tokens: int = 128):
@@ -50,6 +63,7 @@ def small_bert(vocab_size: int, width: int = 128, n_layers: int = 2, max_tokens:
         num_attention_heads=max(1, width // 32), intermediate_size=4 * width,
         max_position_embeddings=max_tokens, pad_token_id=0,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        initializer_range=0.5 / width**0.5,  # BERT's 0.02 is made for 768; narrower starts too flat
     )  # fmt: skip
     return BertModel(config, add_pooling_layer=False)
 
