@@ -48,9 +48,9 @@ class RiskConfig(KitConfig):
         "cosine (published: no negatives) | infonce", "cosine", choices=("cosine", "infonce")
     )
     pretrain_steps: int = setting(
-        "updates of alignment pretraining", tiny=6, demo=200, paper=10_200
+        "updates of alignment pretraining", tiny=6, demo=160, paper=10_200
     )
-    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=50, paper=3600)
+    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=45, paper=3600)
     pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=32, paper=128)
     finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=96, paper=128)
     pretrain_lr: float = setting("learning rate of pretraining", demo=5e-3, paper=1e-3)

@@ -79,13 +79,14 @@ def plot_beat_attention(
     seconds = np.arange(beat.shape[1]) / fs
     edges = np.linspace(0, beat.shape[1] / fs, weights.shape[1] + 1)
     relative = weights * weights.shape[1]
-    top = max(float(relative.max()), 1.001)
+    low_end, top = min(float(relative.min()), 0.999), max(float(relative.max()), 1.001)
     # Column by column like an ECG page: I II III | aVR aVL aVF | V1 V2 V3 | V4 V5 V6.
     for ax, c in zip(axes.T.ravel(), range(len(leads)), strict=False):
         trace = beat[c]
         low, high = _limits(trace)
         mesh = ax.pcolormesh(
-            edges, [low, high], relative[c][None], cmap="cividis", vmin=0, vmax=top, alpha=0.55
+            edges, [low, high], relative[c][None], cmap="cividis", vmin=low_end, vmax=top,
+            alpha=0.55,
         )
         ax.plot(seconds, trace, color=style.INK, linewidth=1.3)
         ax.set(ylim=(low, high), xlim=(0, edges[-1]))

@@ -7,8 +7,9 @@ Usage:
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
-import pandas as pd
 import torch
 
 from ecgkit.models.losses_risk import cox_loss
@@ -67,6 +68,6 @@ def tertiles(risk: np.ndarray, cuts_from: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.quantile(cuts_from, [1 / 3, 2 / 3]), risk)
 
 
-def ladder_table(rows: list[dict]) -> pd.DataFrame:
-    """The C-index rows as a table, worst first as given."""
-    return pd.DataFrame(rows)[["name", "c", "low", "high", "n", "events"]]
+def metric_name(prefix: str, score: str) -> str:
+    """("c_index", "age + sex") -> "c_index_age_sex"."""
+    return "_".join([prefix, *re.findall(r"[a-z0-9]+", score.lower())])
