@@ -42,32 +42,34 @@ class BaselinesConfig(KitConfig):
     protocol: str = setting("paper = masks and pooling as described; reference = as published code",
                             "paper", choices=("paper", "reference"))
     # training, the same for both
-    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=240, paper=50_000)
-    batch_size: int = setting("questions a step", tiny=8, demo=64, paper=256)
+    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=400, paper=50_000)
+    batch_size: int = setting("questions a step", tiny=8, demo=32, paper=256)
+    pair_share: float = setting("share of training batches about two ECGs; -1 = as they occur",
+                                tiny=-1.0, demo=0.1, paper=-1.0)
     lr_grid: str = setting("learning rates tried on the valid split, separated by spaces",
-                           tiny="1e-3", demo="1e-3 3e-3", paper="1e-4")
+                           tiny="1e-3", demo="1e-3 2e-3", paper="1e-4")
     search_steps: int = setting("steps of each trial", tiny=2, demo=60, paper=2000)
     weight_decay: float = setting("weight decay", tiny=0.0, demo=0.0, paper=0.0)
     schedule: str = setting("learning-rate schedule", tiny="cosine", demo="cosine",
                             paper="tri_stage", choices=SCHEDULES)
-    loss_over: str = setting("answers in the loss: all (as published) or valid ones only",
-                             "all", choices=("all", "valid"))
+    loss_over: str = setting("answers in the loss: all (as published) or the template's valid ones",
+                             tiny="valid", demo="valid", paper="all", choices=("all", "valid"))
     eval_questions: int = setting("valid questions looked at by each trial", tiny=32, demo=600,
                                   paper=100_000)
     # ECG classifiers: the fusion model's starting point and the upper bounds
     pretrain_steps: int = setting("steps of the ECG transformer that the fusion model starts from; "
-                                  "0 = start from random weights", tiny=4, demo=200, paper=100_000)
+                                  "0 = start from random weights", tiny=4, demo=240, paper=100_000)
     pretrain_layers: int = setting("its transformer layers; the fusion model's further ones start "
                                    "random and bind words to ECG", tiny=1, demo=1, paper=12)
     pretrain_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-3, paper=5e-5)
     upper_model: str = setting("upper-bound classifier", "se_wrn",
                                choices=("se_wrn", "resnet_attention"))
     upper_width: int = setting("its first width (SE-WRN 16, ResNet + attention 256)",
-                               tiny=8, demo=16, paper=16)
+                               tiny=8, demo=8, paper=16)
     upper_blocks: int = setting("blocks a group, or blocks", tiny=1, demo=1, paper=3)
-    upper_steps: int = setting("its steps", tiny=4, demo=120, paper=100_000)
-    upper_lr: float = setting("its learning rate", tiny=1e-3, demo=3e-3, paper=1e-4)
-    upper_batch: int = setting("ECGs a step of the classifiers", tiny=16, demo=64, paper=128)
+    upper_steps: int = setting("its steps", tiny=4, demo=100, paper=100_000)
+    upper_lr: float = setting("its learning rate", tiny=1e-3, demo=5e-3, paper=1e-4)
+    upper_batch: int = setting("ECGs a step of the classifiers", tiny=16, demo=32, paper=128)
     min_code_count: int = setting("SCP codes on fewer training ECGs are left out", tiny=3, demo=20,
                                   paper=20)
 

@@ -76,7 +76,7 @@ def plot_by_type(table: pd.DataFrame, title: str = "Exact match on the test spli
     return figure
 
 
-def plot_auroc(table: pd.DataFrame, title: str, simulated: bool | None = None, n: int = 14):
+def plot_auroc(table: pd.DataFrame, title: str, simulated: bool | None = None, n: int = 40):
     """AUROC by code, best first, of codes with at least one test ECG of either kind."""
     known = table.dropna(subset=["auroc"]).sort_values("auroc", ascending=False)
     shown = known.head(n)

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ecgkit.config import short_hash
 from ecgkit.models.fusion_qa import (
     BlindQA,
     FusionConfig,
@@ -74,18 +75,19 @@ class QAData:
         absent = np.repeat(~there[:, None], first.shape[-1], axis=1)
         return {"ecg": first, "ecg_2": ecg_2, "ecg_2_padding_mask": absent}
 
-    def same_arity(self, positions: np.ndarray, pool: np.ndarray, rng) -> np.ndarray:
-        """Replaces questions with another number of ECGs than the first by random ones of `pool`.
+    def same_arity(self, positions: np.ndarray, pool: np.ndarray, rng, pair_share: float = -1.0):
+        """Replaces questions so that all have one ECG, or all have two, by random ones of `pool`.
 
-        A batch then holds one-ECG or two-ECG questions only, each kind as often as it occurs: no
-        time goes into absent second ECGs.
+        A batch then spends no time on absent second ECGs. Two-ECG batches come as often as the
+        questions occur, or in `pair_share` (0 to 1) of all batches.
         """
-        pair = self.row2[positions[0]] >= 0
+        pairs = self.row2[pool] >= 0
+        pair = self.row2[positions[0]] >= 0 if pair_share < 0 else rng.random() < pair_share
+        pair = bool(pair) if pairs.any() and not pairs.all() else bool(pairs.any())
         odd = (self.row2[positions] >= 0) != pair
         if not odd.any():
             return positions
-        kind = pool[(self.row2[pool] >= 0) == pair]
-        return np.where(odd, rng.choice(kind, len(positions)), positions)
+        return np.where(odd, rng.choice(pool[pairs == pair], len(positions)), positions)
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path,
         precision=config.precision)
 
     def make_batch(indices, rng):
-        positions = data.same_arity(train[indices], train, rng)
+        positions = data.same_arity(train[indices], train, rng, config.pair_share)
         return data.batch(positions, with_ecg)
 
     def loss_fn(model, batch):
@@ -184,10 +186,18 @@ def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path,
         return {"loss": answer_bce(answer(model, batch)["logits"], batch["labels"], valid_only)}
 
     looked_at = thinned(valid, config.eval_questions)
-    key = f"{data.fingerprint}-{kind}-{config.loss_over}-{start_from is not None}"
+    key = "-".join(map(str, (data.fingerprint, kind, config.loss_over, config.pair_share,
+                             _digest(start_from))))
     log = fit(model, len(train), make_batch, loss_fn, settings, folder,
               evaluate=lambda m: validate(m, data, looked_at), fingerprint=key)
     return model, log
+
+
+def _digest(model) -> str:
+    """Names the weights a training starts from, so that other ones are never taken for finished."""
+    if model is None:
+        return "random"
+    return short_hash([float(p.detach().double().sum()) for p in model.parameters()])
 
 
 def thinned(positions: np.ndarray, limit: int) -> np.ndarray:
