@@ -1,0 +1,83 @@
+"""What a frozen encoder makes of each ECG, computed once per record and kept between runs.
+
+A frozen encoder gives the same embedding every time, so it runs once per record instead of once per
+batch; the cache is keyed by the cohort and by every weight of the encoder.
+
+Usage:
+    features = encoder_features(load_encoder(folder), cohort)    # (n_ecgs, F), row = row of store
+    features = standardise(features, cohort.rows("train"))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import numpy as np
+import torch
+
+from ecgkit import runtime
+from ecgkit.features.esi_input import esi_preprocess
+from ecgkit.types import ModelError
+
+
+def encoder_hash(encoder: torch.nn.Module) -> str:
+    """Twelve hex digits over names, shapes and values of all weights."""
+    digest = hashlib.sha256(type(encoder).__name__.encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def encoder_features(
+    encoder: torch.nn.Module, cohort, batch_size: int = 64, device: str = "auto"
+) -> np.ndarray:
+    """Embeddings (n_ecgs, F) float32 of every stored ECG, in evaluation mode.
+
+    `encoder(x)` takes x (B, C, T) in mV and returns a dict with "embedding" (B, F). An encoder
+    whose `notes` say that it was trained on `esi_preprocess`ed signals (gaps filled, each record
+    z-scored) is given such. Raises ModelError when an embedding is not finite, naming how many
+    ECGs.
+    """
+    folder = runtime.cache_dir() / "features"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{cohort.fingerprint}-{encoder_hash(encoder)}.npy"
+    if path.exists():
+        return np.load(path)
+    notes = getattr(encoder, "notes", {})
+    prepare = esi_preprocess if notes.get("input") == "esi_preprocess" else np.asarray
+    where = runtime.pick_device(device)
+    encoder = encoder.to(where).eval()
+    features = []
+    starts = range(0, len(cohort.store), batch_size)
+    with torch.inference_mode():
+        for start in runtime.progress(starts, "encoding ECGs"):
+            rows = np.arange(start, min(start + batch_size, len(cohort.store)))
+            signal = torch.from_numpy(
+                np.ascontiguousarray(prepare(cohort.store.read(rows)), dtype=np.float32)
+            ).to(where)
+            features.append(encoder(signal)["embedding"].float().cpu().numpy())
+    features = np.concatenate(features)
+    bad = int((~np.isfinite(features).all(1)).sum())
+    if bad:
+        raise ModelError(
+            f"The encoder gave {bad} of {len(features)} ECGs an embedding that is not finite; "
+            "train it again "
+            "with a lower learning rate (notebook 04)."
+        )
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with open(part, "wb") as file:
+        np.save(file, features)
+    os.replace(part, path)
+    return features
+
+
+def standardise(features: np.ndarray, train_rows: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance per dimension, judged on the training folds alone; constant
+    dimensions become 0.
+
+    Without it all embeddings point the same way, and one inner step moves every answer alike.
+    """
+    mean, std = features[train_rows].mean(0), features[train_rows].std(0)
+    return ((features - mean) / np.where(std > 1e-6, std, np.inf)).astype(np.float32)

@@ -1,0 +1,256 @@
+"""The few-shot study on the tiny cohort: text, language model cache, episodes, overfitting,
+adaptation.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ecgkit.config import FewShotConfig
+from ecgkit.data.ecgqa import open_questions
+from ecgkit.models.prefix_llm import PrefixLLM
+from ecgkit.models.prefix_mapper import build_mapper
+from ecgkit.models.small_llm import build_small_llm, train_tokenizer
+from ecgkit.reports import fewshot_figures
+from ecgkit.tasks import ecg_features, fewshot_qa, fewshot_setup, maml
+from ecgkit.tasks.llm_pretrain import encode_lines, question_lines
+from ecgkit.types import ConfigError, ModelError
+
+
+@pytest.fixture(scope="module")
+def config() -> FewShotConfig:
+    return FewShotConfig.from_params({"preset": "tiny"})
+
+
+@pytest.fixture(scope="module")
+def questions(config, tiny_cohort):
+    return fewshot_setup.focus(open_questions(config, tiny_cohort, quiet=True), config)
+
+
+@pytest.fixture(scope="module")
+def parts(questions, config):
+    return fewshot_setup.open_parts(questions, config)
+
+
+@pytest.fixture(scope="module")
+def reader(questions) -> PrefixLLM:
+    torch.manual_seed(0)
+    texts = [f"Question: {q} ECG: Answer: yes no" for q in questions.table["question"].unique()]
+    tokenizer = train_tokenizer(texts, 400)
+    llm = build_small_llm(len(tokenizer), width=32, n_layers=2, n_heads=4)
+    llm.model.norm.weight.data *= 8  # random words lie close together; so that one can win
+    return PrefixLLM(llm, tokenizer)
+
+
+def make_task(questions, reader, n_ecgs: int, protocol: str = "sound", width: int = 16):
+    features = np.random.default_rng(0).standard_normal((n_ecgs, width)).astype(np.float32)
+    return fewshot_qa.FewShotTask(questions, features, reader, protocol, "cpu")
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def test_lines_are_balanced_and_their_findings_are_asked_attributes(questions, tiny_cohort):
+    lines, held_out, terms = question_lines(questions, tiny_cohort, "single-verify", n_lines=400)
+    assert len(lines) >= 300 and held_out and terms
+    said = {line.answer for line in lines}
+    assert said == {"yes", "no"}
+    rate = np.mean([line.answer == "yes" for line in lines])
+    assert 0.4 < rate < 0.6
+    assert all(line.findings.endswith(".") and line.findings.count(",") <= 1 for line in lines)
+    positive = {
+        name for line in lines if line.answer == "yes" for name in line.findings[:-1].split(", ")
+    }
+    assert positive <= set(terms)
+
+
+def test_answers_start_where_encode_lines_says(questions, tiny_cohort, reader):
+    lines, _, _ = question_lines(questions, tiny_cohort, "single-verify", n_lines=40)
+    ids, at = encode_lines(reader.tokenizer, lines)
+    for row, start, line in zip(ids, at, lines, strict=True):
+        rest = [int(i) for i in row[start:] if i >= 0]
+        assert rest[-1] == reader.tokenizer.eos_token_id
+        assert reader.tokenizer.decode(rest[:-1]).strip() == line.answer
+
+
+def test_the_small_llama_is_trained_once_and_then_loaded(questions, tiny_cohort, config):
+    quick = dataclasses.replace(config, llm_steps=3, llm_batch=8, llm_width=32)
+    first, log = fewshot_setup.open_reader(questions, tiny_cohort, quick)
+    again, other = fewshot_setup.open_reader(questions, tiny_cohort, quick)
+    assert not log.reused and other.reused
+    assert first.tokenizer.get_vocab() == again.tokenizer.get_vocab()
+    for a, b in zip(first.llm.parameters(), again.llm.parameters(), strict=True):
+        assert torch.equal(a, b)
+    _, third = fewshot_setup.open_reader(
+        questions, tiny_cohort, dataclasses.replace(quick, llm_steps=4)
+    )
+    assert not third.reused
+
+
+# --- episodes -------------------------------------------------------------------------------------
+
+
+def test_unseen_attributes_never_stand_in_a_training_episode(parts):
+    assert not parts.train.units & parts.unseen.units
+    assert parts.train.units == parts.seen.units
+    train = {name for i in range(30) for name in parts.train[i].names}
+    assert not train & {name for i in range(30) for name in parts.unseen[i].names}
+
+
+def test_support_and_query_share_no_patient(parts, questions):
+    patients = questions.table["patient1"].to_numpy()
+    for i in range(10):
+        episode = parts.unseen[i]
+        assert not set(patients[episode.support]) & set(patients[episode.query])
+
+
+# --- task -----------------------------------------------------------------------------------------
+
+
+def test_overfits_one_episode(parts, questions, reader, tiny_cohort, config):
+    """The outer loop drives the query loss of one fixed episode down; decoding then writes the
+    answers.
+    """
+    quick = dataclasses.replace(config, inner_steps=2, inner_lr=0.05)
+    task = make_task(questions, reader, len(tiny_cohort), width=64)
+    torch.manual_seed(0)
+    mapper = build_mapper("attention", 64, reader.width, n_heads=4, dropout=0.0)
+    positions = task.positions([parts.train[0]])
+    optimiser = torch.optim.AdamW(mapper.parameters(), lr=2e-2)
+    losses = []
+    for _ in range(100):
+        out = task.meta_loss(mapper, positions, quick)
+        optimiser.zero_grad()
+        out["loss"].backward()
+        optimiser.step()
+        losses.append(out["loss"].item())
+    assert losses[-1] < 0.1 * losses[0] and out["exact"] == 1
+    answers, attention = fewshot_qa.adapt_one(task, mapper, parts.train[0], quick)
+    assert (answers["after"] == answers["true"]).all()
+    assert attention["after"].shape == (4, 5)
+
+
+def test_scores_by_step_and_the_blind_control(parts, questions, reader, tiny_cohort, config):
+    task = make_task(questions, reader, len(tiny_cohort))
+    mapper = build_mapper("attention", 16, reader.width, n_heads=4, dropout=0.0).eval()
+    table = fewshot_qa.evaluate_episodes(
+        task, mapper, parts.unseen, range(3), config, tasks_at_once=2
+    )
+    assert len(table) == 3 * (config.inner_steps + 1)
+    assert table[["exact", "candidate", "loss"]].notna().all().all()
+    blind = fewshot_qa.evaluate_episodes(task, mapper, parts.unseen, range(3), config, blind=True)
+    assert not np.allclose(blind["loss"], table["loss"])
+    gain = fewshot_qa.paired_gain(table, "candidate")
+    assert gain["n"] == 3 and gain["low"] <= gain["gain"] <= gain["high"]
+    one_by_one = fewshot_qa.evaluate_episodes(
+        task, mapper, parts.unseen, range(3), config, tasks_at_once=1
+    )
+    np.testing.assert_allclose(one_by_one["loss"], table["loss"], rtol=1e-4)
+
+
+def test_the_candidate_score_agrees_with_scoring_each_answer_by_itself(
+    parts, questions, reader, tiny_cohort
+):
+    task = make_task(questions, reader, len(tiny_cohort))
+    batch = task.batch(**task.positions([parts.unseen[0]]))
+    prefix = torch.randn(1, batch.text.shape[1], 4, reader.width)
+    scores = task.open_reader(batch, candidates=True)(prefix, "both")
+    for i in range(batch.text.shape[1]):
+        memory = reader.read_questions([task.texts[int(batch.text[0, i])]])
+        likelihood = {}
+        for answer in ("yes", "no"):
+            targets = reader.encode_answers([answer])
+            logp = reader(memory, prefix[:, i], targets).log_softmax(-1)[0]
+            likelihood[answer] = logp.gather(1, targets[0][:, None]).sum().item()
+        best = max(likelihood, key=likelihood.get)
+        assert bool(scores["candidate"][0, i]) == (best == task.answers[int(batch.answer[0, i])])
+
+
+def test_the_released_layout_runs_and_counts_the_start_token(
+    parts, questions, reader, tiny_cohort, config, tmp_path
+):
+    task = make_task(questions, reader, len(tiny_cohort), "reference")
+    mapper, log = fewshot_qa.meta_train(task, parts.train, config, tmp_path, n_steps=2)
+    assert mapper.always_drop and np.isfinite(log.table["loss"]).all()
+    table = fewshot_qa.evaluate_episodes(task, mapper, parts.unseen, range(2), config)
+    assert (table["tokens"] >= table["exact"]).all()
+    batch = task.batch(**task.positions([parts.unseen[0]]))
+    assert (task.targets[batch.answer][..., 0] == reader.tokenizer.bos_token_id).all()
+
+
+def test_meta_training_goes_through_the_engine_and_is_not_repeated(
+    parts, questions, reader, tiny_cohort, config, tmp_path
+):
+    task = make_task(questions, reader, len(tiny_cohort))
+    before = build_mapper(
+        config.mapper, 16, reader.width, config.n_prefix, config.mapper_heads, 0.0
+    )
+    mapper, log = fewshot_qa.meta_train(task, parts.train, config, tmp_path, "x")
+    assert len(log.table) == config.meta_steps and not log.reused
+    again, other = fewshot_qa.meta_train(task, parts.train, config, tmp_path, "x")
+    assert other.reused and before.tokens.shape == mapper.tokens.shape
+    assert all(
+        torch.equal(a, b) for a, b in zip(mapper.parameters(), again.parameters(), strict=True)
+    )
+
+
+def test_outer_steps_are_those_published_and_one_for_a_single_step():
+    assert maml.outer_steps(5) == {2, 3, 4, 5} and maml.outer_steps(1) == {1}
+
+
+# --- features, settings, figures ------------------------------------------------------------------
+
+
+class Encoder(torch.nn.Module):
+    """Counts its calls; an embedding is the mean of each lead times a weight."""
+
+    def __init__(self, weight: float):
+        super().__init__()
+        self.weight, self.calls = torch.nn.Parameter(torch.tensor(weight)), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return {"embedding": x.mean(-1) * self.weight}
+
+
+def test_each_record_is_encoded_once_per_encoder(tiny_cohort):
+    encoder = Encoder(2.0)
+    features = ecg_features.encoder_features(encoder, tiny_cohort, batch_size=50)
+    calls = encoder.calls
+    again = ecg_features.encoder_features(encoder, tiny_cohort, batch_size=50)
+    assert calls == -(-len(tiny_cohort) // 50) == encoder.calls and np.array_equal(features, again)
+    np.testing.assert_allclose(features[7], 2 * tiny_cohort.store.read([7])[0].mean(1), atol=1e-6)
+    other = ecg_features.encoder_features(Encoder(3.0), tiny_cohort)
+    np.testing.assert_allclose(other, features * 1.5, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ModelError, match="not finite"):
+        ecg_features.encoder_features(Encoder(float("nan")), tiny_cohort)
+
+
+def test_features_are_standardised_on_training_rows_alone():
+    x = np.random.default_rng(0).normal(3, 2, (100, 4)).astype(np.float32)
+    x[:, 3] = 1.0
+    out = ecg_features.standardise(x, np.arange(50))
+    np.testing.assert_allclose(out[:50, :3].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(out[:50, :3].std(0), 1, atol=1e-4)
+    assert (out[:, 3] == 0).all()
+
+
+def test_contradictions_name_both_settings():
+    with pytest.raises(ConfigError, match="SAME_ATTRIBUTE"):
+        FewShotConfig.from_params({"N_WAY": 3})
+    with pytest.raises(ConfigError, match="LLM_HEADS"):
+        FewShotConfig.from_params({"LLM_WIDTH": 130})
+
+
+def test_figures_are_drawn_from_data(parts, questions, tiny_cohort):
+    assert (
+        len(fewshot_figures.plot_episode(tiny_cohort, questions, parts.unseen[0], n_rows=2).axes)
+        == 4
+    )
+    gain = {"before": 0.5, "after": 0.7, "gain": 0.2, "low": 0.1, "high": 0.3, "n": 4}
+    assert fewshot_figures.plot_before_after({"unseen": gain}).axes[0].patches
+    figure = fewshot_figures.plot_mapper_attention({"before": np.full((4, 5), 0.2)})
+    assert figure.axes[0].images
+    assert list(fewshot_figures.gains_table({"exact": gain})["after"]) == [0.7]
