@@ -50,9 +50,9 @@ class RiskConfig(KitConfig):
     pretrain_steps: int = setting(
         "updates of alignment pretraining", tiny=6, demo=160, paper=10_200
     )
-    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=45, paper=3600)
+    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=55, paper=3600)
     pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=32, paper=128)
-    finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=96, paper=128)
+    finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=64, paper=128)
     pretrain_lr: float = setting("learning rate of pretraining", demo=5e-3, paper=1e-3)
     finetune_lr: float = setting("learning rate of fine-tuning", demo=3e-3, paper=1e-4)
     alpha: float = setting("loss = alpha * reconstruction + (1 - alpha) * Cox", 0.5)

@@ -129,12 +129,12 @@ class DownBlock(nn.Module):
 
 
 class TokenBlock(nn.Module):
-    """G independent pre-norm attention blocks in one, each with its own weights, on tokens (B, G,
-    N, D).
+    """G independent pre-norm attention blocks in one, each with its own weights: (G, B, N, D).
 
-    The temporal branch uses one group per lead, the lead branch a single group. Positions are added
-    first and stay in the residual stream. Returns the tokens, and the attention averaged over heads
-    (B, G, N, N) when asked."""
+    Groups come first, so that each layer is one batched matrix product. The temporal branch uses
+    one group per lead, the lead branch a single group. Positions are added first and stay in the
+    residual stream. Returns the tokens, and the head-averaged attention (G, B, N, N) when asked.
+    """
 
     def __init__(self, groups: int, n_tokens: int, width: int, n_heads: int, dropout: float):
         super().__init__()
@@ -155,19 +155,19 @@ class TokenBlock(nn.Module):
         return x + self._drop(_linear(self._drop(h), self.fc2, self.fc2_bias)), attention
 
     def _attend(self, x: torch.Tensor, return_attention: bool):
-        qkv = _linear(x, self.qkv, self.qkv_bias).unflatten(
-            -1, (3, self.n_heads, -1)
-        )  # (B, G, N, 3, H, D/H)
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)  # each (B, G, H, N, D/H)
-        if not return_attention:
-            h, weights = (
-                F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout * self.training),
-                None,
-            )
-        else:
+        groups = x.shape[:2]
+        qkv = _linear(x, self.qkv, self.qkv_bias).flatten(0, 1)  # (G * B, N, 3 * D)
+        qkv = qkv.unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # each (G * B, H, N, D / H)
+        weights = None
+        if return_attention:
             full = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
-            h, weights = full @ v, full.mean(2)
-        return _linear(h.transpose(2, 3).flatten(3), self.out, self.out_bias), weights
+            h, weights = full @ v, full.mean(1).unflatten(0, groups)
+        else:
+            p = self.dropout if self.training else 0.0
+            h = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
+        h = h.transpose(1, 2).flatten(2).unflatten(0, groups)  # (G, B, N, D)
+        return _linear(h, self.out, self.out_bias), weights
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -198,16 +198,14 @@ class DualAttention(nn.Module):
     def forward(self, x: torch.Tensor, return_attention: bool = False):
         total, maps = x, {}
         if self.time is not None:
-            tokens, maps["time_attention"] = self.time(
-                x.permute(0, 2, 3, 1), return_attention
-            )  # (B, C, N, D)
-            total = tokens.permute(0, 3, 1, 2)
+            tokens, attention = self.time(x.permute(2, 0, 3, 1), return_attention)  # (C, B, N, D)
+            total = tokens.permute(1, 3, 0, 2)
+            maps["time_attention"] = None if attention is None else attention.transpose(0, 1)
         if self.lead is not None:
-            tokens, lead_map = self.lead(
-                x.transpose(1, 2).flatten(2)[:, None], return_attention
-            )  # (B, 1, C, D*N)
-            maps["lead_attention"] = None if lead_map is None else lead_map[:, 0]
-            total = total + tokens[:, 0].unflatten(-1, x.shape[1::2]).transpose(1, 2)
+            flat = x.transpose(1, 2).flatten(2)[None]  # (1, B, C, D * N): one token per lead
+            tokens, attention = self.lead(flat, return_attention)
+            total = total + tokens[0].unflatten(-1, x.shape[1::2]).transpose(1, 2)
+            maps["lead_attention"] = None if attention is None else attention[0]
         else:
             total = 2 * total
         h = total.flatten(1, 2)  # (B, D*C, N)
@@ -287,14 +285,15 @@ def projector_sizes(code_width: int) -> tuple[int, int]:
 
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """x (B, G, N, I), weight (G, O, I), bias (G, O) -> (B, G, N, O)."""
+    """x (G, B, N, I), weight (G, O, I), bias (G, O) -> (G, B, N, O)."""
     if len(weight) == 1:
         return F.linear(x, weight[0], bias[0])
-    return x @ weight.transpose(1, 2) + bias[:, None]
+    out = torch.baddbmm(bias[:, None], x.flatten(1, 2), weight.transpose(1, 2))
+    return out.unflatten(1, x.shape[1:3])
 
 
 def _norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:]) * weight[:, None] + bias[:, None]
+    return F.layer_norm(x, x.shape[-1:]) * weight[:, None, None] + bias[:, None, None]
 
 
 def _filled(value: float, *shape: int) -> nn.Parameter:
