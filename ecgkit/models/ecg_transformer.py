@@ -15,6 +15,7 @@ Usage:
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -162,7 +163,7 @@ class TransformerEncoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
         self.layer_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers.apply(init_like_bert)
+        self.layers.apply(functools.partial(init_like_bert, std=init_std(config.dim)))
 
     def forward(self, x, padding_mask=None, return_attention: bool = False):
         """x (B, L, D), padding_mask (B, L) -> (B, L, D), list of (B, H, L, L) if asked, else []."""
@@ -175,10 +176,16 @@ class TransformerEncoder(nn.Module):
         return x, maps
 
 
-def init_like_bert(module: nn.Module) -> None:
-    """Weights N(0, 0.02), biases 0; to be given to `Module.apply`."""
+def init_std(dim: int) -> float:
+    """BERT's 0.02 at its width of 768, scaled by 1 / sqrt(width): a small model would otherwise
+    start with activations so small that neither attention nor GELU bend anything."""
+    return 0.02 * math.sqrt(768 / dim)
+
+
+def init_like_bert(module: nn.Module, std: float = 0.02) -> None:
+    """Weights N(0, std), biases 0; to be given to `Module.apply`."""
     if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=std)
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
 

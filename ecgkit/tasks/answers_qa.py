@@ -128,10 +128,10 @@ def score_table(questions, positions: np.ndarray, predicted: dict[str, np.ndarra
     return pd.DataFrame(rows, columns=["question_type", "model", "n", "value", "low", "high"])
 
 
-def difference(questions, positions, predicted, other, patients, question_type: str = ""):
+def difference(questions, positions, predicted, other, patients, question_type: str = ALL):
     """(mean, low, high) of paired exact match, `predicted` minus `other`, by patient."""
     gain = matches(questions, positions, predicted) * 1.0 - matches(questions, positions, other)
-    if question_type:
+    if question_type != ALL:
         chosen = questions.table["question_type"].to_numpy()[positions] == question_type
         gain, patients = gain[chosen], patients[chosen]
     return metrics.bootstrap_mean(gain, patients)
