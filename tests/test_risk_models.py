@@ -23,6 +23,7 @@ from ecgkit.models.losses_risk import (
     info_nce,
 )
 from ecgkit.parity.risk import CASES
+from ecgkit.tasks.survival_metrics import tied_share
 from ecgkit.types import DataError, ModelError
 
 FIXTURES = ("risk_ae_small", "risk_ae_small_nolead", "risk_ae_small_notime", "risk_cox",
@@ -90,6 +91,17 @@ def test_stem_keeps_leads_apart_only_when_told_to(stem, alone):
     assert rows[3] > 1e-3
     assert bool((others == 0).all()) is alone
     assert bool((others > 1e-4).all()) is not alone
+
+
+def test_three_units_tie_the_scores_of_everybody_whose_units_are_off():
+    z = torch.randn(200, 16) * torch.linspace(0, 5, 200)[:, None]
+    ties = []
+    for hidden in (3, 64):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            score = RiskHead(16, hidden).eval()(z)["log_risk"].numpy()
+        ties.append(tied_share(score))
+    assert ties[0] > 0.02 and ties[1] == 0
 
 
 def test_outputs_and_attention_shapes():

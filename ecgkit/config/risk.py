@@ -35,6 +35,10 @@ class RiskConfig(KitConfig):
     n_down: int = setting(
         "halvings of time in the encoder: tokens of 80 ms at 100 Hz with 3", demo=3, paper=5
     )
+    head_units: int = setting(
+        "units of the risk head; 3 (published) gives everybody whose units are all off one and the "
+        "same score", tiny=16, demo=16, paper=3,
+    )
     dropout: float = setting("dropout in the attention blocks", demo=0.0, paper=0.2)
     stem: str = setting(
         "per_lead (lead rows mean leads) | mixed (published)", demo="per_lead", paper="mixed",

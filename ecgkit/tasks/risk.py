@@ -224,15 +224,15 @@ def held_out_pairs(
 
 
 class RiskModel(nn.Module):
-    """Autoencoder with the risk head."""
+    """Autoencoder with the risk head of `head_units` (published: 3) units."""
 
-    def __init__(self, network: DualAttentionConfig):
+    def __init__(self, network: DualAttentionConfig, head_units: int = 3):
         super().__init__()
         self.autoencoder = DualAttentionAutoencoder(network)
-        self.head = RiskHead(network.code_width)
+        self.head = RiskHead(network.code_width, head_units)
 
     def forward(self, x: torch.Tensor) -> dict:
-        """x (B, C, T) -> the autoencoder's outputs, "log_risk" (B,) and "hidden" (B, 3)."""
+        """x (B, C, T) -> the autoencoder's outputs, "log_risk" (B,) and "hidden"."""
         out = self.autoencoder(x)
         return out | self.head(out["z"])
 
@@ -256,7 +256,7 @@ def finetune(
     """
     c = study.config
     torch.manual_seed(c.seed)
-    model = RiskModel(study.network)
+    model = RiskModel(study.network, c.head_units)
     if aligned is not None:
         model.autoencoder.load_state_dict(aligned.autoencoder.state_dict())
     settings = _settings(c, c.finetune_steps, c.finetune_batch, c.finetune_lr)

@@ -68,6 +68,12 @@ def tertiles(risk: np.ndarray, cuts_from: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.quantile(cuts_from, [1 / 3, 2 / 3]), risk)
 
 
+def tied_share(risk: np.ndarray) -> float:
+    """Share of people whose score somebody else has too; a score should tell people apart."""
+    _, inverse, counts = np.unique(risk, return_inverse=True, return_counts=True)
+    return float((counts[inverse] > 1).mean())
+
+
 def metric_name(prefix: str, score: str) -> str:
     """("c_index", "age + sex") -> "c_index_age_sex"."""
     return "_".join([prefix, *re.findall(r"[a-z0-9]+", score.lower())])
