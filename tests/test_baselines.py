@@ -185,7 +185,7 @@ def test_score_table_and_paired_difference(toy):
     assert answers_qa.answer_names(toy.classes, right[[0, 3, 5]]) == [["no"], ["none"],
                                                                       ["yes", "x"]]
     figure = baseline_figures.plot_by_type(table, simulated=True)
-    assert "simulated" in figure.axes[0].get_title()
+    assert "simulated" in figure.axes[0].get_title(loc="left")
 
 
 def test_figures_draw():

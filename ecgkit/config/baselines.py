@@ -19,7 +19,7 @@ class BaselinesConfig(KitConfig):
 
     # the two question-answering transformers
     dim: int = setting("width D of the transformers", tiny=32, demo=96, paper=768)
-    ffn_dim: int = setting("width of the feed-forward part", tiny=64, demo=192, paper=3072)
+    ffn_dim: int = setting("width of the feed-forward part", tiny=64, demo=384, paper=3072)
     n_layers: int = setting("transformer layers", tiny=2, demo=3, paper=12)
     n_heads: int = setting("attention heads", tiny=2, demo=4, paper=12)
     n_convs: int = setting("ECG convolutions, each of stride 2 (4 = a token per 16 samples)",
@@ -42,13 +42,13 @@ class BaselinesConfig(KitConfig):
     protocol: str = setting("paper = masks and pooling as described; reference = as published code",
                             "paper", choices=("paper", "reference"))
     # training, the same for both
-    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=400, paper=50_000)
+    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=600, paper=50_000)
     batch_size: int = setting("questions a step", tiny=8, demo=32, paper=256)
     pair_share: float = setting("share of training batches about two ECGs; -1 = as they occur",
                                 tiny=-1.0, demo=0.1, paper=-1.0)
     lr_grid: str = setting("learning rates tried on the valid split, separated by spaces",
-                           tiny="1e-3", demo="1e-3 2e-3", paper="1e-4")
-    search_steps: int = setting("steps of each trial", tiny=2, demo=60, paper=2000)
+                           tiny="1e-3", demo="1.5e-3 2.5e-3", paper="1e-4")
+    search_steps: int = setting("steps of each trial", tiny=2, demo=40, paper=2000)
     weight_decay: float = setting("weight decay", tiny=0.0, demo=0.0, paper=0.0)
     schedule: str = setting("learning-rate schedule", tiny="cosine", demo="cosine",
                             paper="tri_stage", choices=SCHEDULES)

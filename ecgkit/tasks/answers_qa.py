@@ -82,8 +82,8 @@ class AnswerSets:
     def choose_weight(self, scores: np.ndarray, positions: np.ndarray) -> float:
         """The largest weight whose exact match lies within one standard error of the best one's.
 
-        One-standard-error rule (Breiman et al. 1984): a model that knows nothing beyond the template
-        then answers with the template's majority instead of tossing coins.
+        One-standard-error rule (Breiman et al. 1984): a model that knows nothing beyond the
+        template then answers with the template's majority instead of tossing coins.
         """
         if not len(positions):
             return 0.0
