@@ -206,3 +206,13 @@ def test_figures_draw():
 def test_contradictions_name_their_fields(given, names):
     with pytest.raises(ConfigError, match=names):
         BaselinesConfig.from_params({"preset": "demo", **given})
+
+
+def test_without_pretraining_the_start_is_random(tiny_cohort, data, tmp_path):
+    given = {"preset": "tiny", "pretrain_steps": 0, "n_steps": 2, "lr_grid": "1e-3"}
+    config = BaselinesConfig.from_params(given)
+    targets = upperbound.code_targets(tiny_cohort, config.min_code_count)
+    start = upperbound.build_classifier(config, "ecg_transformer", len(targets.codes))
+    with_start = baselines_qa.train_qa(config, data, "fusion", tmp_path / "a", start)
+    without = baselines_qa.train_qa(config, data, "fusion", tmp_path / "b")
+    assert with_start.log.table["loss"].tolist() == without.log.table["loss"].tolist()

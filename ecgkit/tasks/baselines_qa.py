@@ -147,8 +147,10 @@ def answer(model, batch: dict[str, torch.Tensor], **how) -> dict:
 def train_qa(config, data: QAData, kind: str, folder: Path, start_from=None) -> TrainedQA:
     """Searches the learning rate on the valid split, then trains from scratch with the best one.
 
-    `start_from`: an ECG classifier of the same sizes; the fusion model's ECG side starts from it.
+    `start_from`: an ECG classifier of the same sizes; the fusion model's ECG side starts from it,
+    unless config.pretrain_steps is 0.
     """
+    start_from = start_from if config.pretrain_steps else None
     rates, search = config.learning_rates(), pd.DataFrame(columns=["lr", "loss", "exact_match"])
     if len(rates) > 1:
         rows = []

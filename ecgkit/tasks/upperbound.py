@@ -98,7 +98,7 @@ def train_upper_bound(config, cohort, targets: Targets, name: str, folder: Path)
     set_prior(model.proj, targets.labels[rows].mean(0))
     pretrains = name == "ecg_transformer"
     settings = TrainSettings(
-        n_steps=config.pretrain_steps if pretrains else config.upper_steps,
+        n_steps=max(1, config.pretrain_steps if pretrains else config.upper_steps),
         batch_size=config.upper_batch, lr=config.pretrain_lr if pretrains else config.upper_lr,
         weight_decay=1e-4, schedule=config.schedule, seed=config.seed, device=config.device,
         precision=config.precision)
