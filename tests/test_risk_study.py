@@ -197,3 +197,21 @@ def test_figures_take_data_and_return_figures():
         risk_figures.plot_risk_by_truth(rng.normal(size=9), rng.normal(size=9), np.arange(9) % 2),
     ]
     assert all(figure.axes for figure in figures)
+
+
+def test_any_bert_folder_embeds_statements(tmp_path):
+    """Kit pooling does not depend on what else is in the batch; the published one pads to 100."""
+    from ecgkit.text.encoders import small_bert, train_wordpiece
+    from ecgkit.text.reports import text_embedder
+
+    texts = ["inferior myocardial infarction", "long QT"]
+    tokenizer = train_wordpiece(texts, 60)
+    torch.manual_seed(0)
+    tokenizer.save_pretrained(tmp_path)
+    small_bert(len(tokenizer), width=32, n_layers=1).save_pretrained(tmp_path)
+    embed, what = text_embedder(str(tmp_path), "seed")
+    assert embed(texts).shape == (2, 32) and str(tmp_path) in what
+    assert np.allclose(embed(texts)[1], embed(texts[1:])[0], atol=1e-5)
+    published, _ = text_embedder(str(tmp_path), "reference")
+    assert not np.allclose(published(texts), embed(texts), atol=1e-3)
+    assert "stand-in" in text_embedder("")[1]
