@@ -159,6 +159,9 @@ def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: 
             cwd=source.parent,
             kernel_name="python3",
             progress_bar=False,
+            # The kernel's own notes (TCP without encryption, interrupts at shutdown) are not the
+            # reader's concern: loopback only, and a failing cell is reported below.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         heading = _cell_name(folder / "executed.ipynb", error.cell_index)
