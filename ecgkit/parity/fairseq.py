@@ -1,7 +1,7 @@
 """Golden fixtures of the ECG-QA baselines (fairseq-signals): each one's model and checks.
 
 Every size is read from the arrays. Two things are not in the shapes and follow these rules:
-  heads   the first of (D / 16, D / 64, 12, 8, 4, 2, 1) that divides D *and* reproduces the encoder
+  heads   the first of (D / 16, D / 64, 16, 15, ... 1) that divides D *and* reproduces the encoder
           output of the fixture, else the first that divides; the check's name states it. (This
           picks one integer; a wrong network agrees with no choice.)
   strides each equal to its kernel, as published, unless the number of tokens says 2.
@@ -90,7 +90,7 @@ def transformer_sizes(arrays: Arrays, prefix: str, n_samples: int, n_tokens: int
 def with_heads(build: Callable, run: Callable, sizes: dict, expected: np.ndarray):
     """Builds the model with the number of heads that the module docstring's rule gives."""
     dim, first = sizes["dim"], None
-    options = [h for h in (dim // 16, dim // 64, 12, 8, 4, 2, 1) if h and dim % h == 0]
+    options = [h for h in (dim // 16, dim // 64, *range(16, 0, -1)) if h and dim % h == 0]
     for heads in dict.fromkeys(options):
         model = build({**sizes, "n_heads": heads})
         first = first or (model, heads)
@@ -190,11 +190,11 @@ def compare_fusion(arrays: Arrays, device) -> list[Check]:
 
 
 def compare_nejedly(arrays: Arrays, device) -> list[Check]:
-    """8 heads as published, or the width where 8 does not divide it."""
+    """8 heads as published, or the next smaller number that divides the width."""
     width, n_leads, stem = arrays["sd:encoder.conv.weight"].shape
     model = ready(ResNetAttention(
         len(arrays["sd:proj.bias"]), n_leads, width, count(arrays, r"encoder\.blocks\.(\d+)\."),
-        n_heads=8 if width % 8 == 0 else 1, protocol="reference",
+        n_heads=next(h for h in range(8, 0, -1) if width % h == 0), protocol="reference",
         kernels=(stem, arrays["sd:encoder.blocks.0.conv1.weight"].shape[2])), arrays, device)
     out = model(given(arrays, "source", device))
     return compare_all(arrays, {"logits": out["logits"], "encoder_out": out["encoder_out"]})
