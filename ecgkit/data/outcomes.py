@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecgkit import runtime
 from ecgkit.config import short_hash
 from ecgkit.types import DataError
 
@@ -171,9 +172,10 @@ def read_outcomes(path: str | Path, cohort) -> Outcomes:
     Raises DataError for a missing file or column, a time that is not above 0, an unknown event
     code, an ECG the cohort does not hold, or a patient with more than one row.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    path = path if path.is_file() else runtime.project_root() / path
     if not path.is_file():
-        raise DataError(f"OUTCOMES is {str(path)!r}, but there is no such file; give a CSV, or ''.")
+        raise DataError(f"OUTCOMES names {path.name!r}, but there is no such file; give a CSV.")
     given = pd.read_csv(path)
     missing = [name for name in REQUIRED if name not in given]
     if missing:
