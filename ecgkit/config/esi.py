@@ -35,12 +35,15 @@ class EsiConfig(KitConfig):
     short_tokens: int = setting("longest short wording in tokens", tiny=32, demo=36, paper=100)
     n_short: int = setting("short wordings per ECG, beside the full caption", tiny=2, demo=4)
     full_share: float = setting("share of steps that read the full captions", 0.1, paper=1.0)
-    n_steps: int = setting("training steps", tiny=12, demo=300, paper=100_000)
-    batch_size: int = setting("ECGs per step", tiny=16, demo=64, paper=192)
-    lr: float = setting("peak learning rate", tiny=2e-3, demo=2e-3, paper=5e-5)
+    n_steps: int = setting("training steps", tiny=12, demo=500, paper=100_000)
+    batch_size: int = setting("ECGs per step", tiny=16, demo=32, paper=192)
+    lr: float = setting("peak learning rate", tiny=2e-3, demo=3e-3, paper=5e-5)
     weight_decay: float = setting("AdamW weight decay (the reference leaves torch's)", 0.01)
     contrastive_weight: float = setting("weight of the contrastive loss", 1.0)
     caption_weight: float = setting("weight of the captioning loss", 1.0)
+    text_gradient: float = setting(
+        "share of the contrastive gradient that reaches the text encoder", 0.05, paper=1.0
+    )
     temperature: float = setting("starting logarithm of the similarity scale", 2.66, paper=1.0)
     time_budget: float = setting("seconds after which training stops; 0 = never", 0.0)
 

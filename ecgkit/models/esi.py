@@ -34,6 +34,7 @@ class ESIConfig:
     ff_mult: int = 4
     n_queries: int = 8
     protocol: str = "reference"
+    text_gradient: float = 1.0  # share of the contrastive gradient that reaches the text encoder
 
 
 class Latents(nn.Module):
@@ -106,6 +107,9 @@ class ESI(nn.Module):
         embedding = states[:, 0]
         if self.config.protocol == "paper":
             embedding = self.text_cls_norm(embedding)
+        share = self.config.text_gradient
+        if share < 1:  # the value stays, only its gradient shrinks
+            embedding = share * embedding + (1 - share) * embedding.detach()
         return {
             "text_embedding": embedding,
             "text_latents": self.text_to_latents(embedding),

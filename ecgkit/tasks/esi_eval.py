@@ -56,9 +56,21 @@ def prompt_latents(model, tokenizer, prompts: dict[str, list[str]]) -> np.ndarra
 # --- scores ---
 
 
-def zero_shot(ecg_latents: np.ndarray, prompts: np.ndarray) -> np.ndarray:
-    """(n, D), (K, D) -> (n, K) cosine similarities, the score of each class."""
-    return ecg_latents @ prompts.T
+def zero_shot(
+    ecg_latents: np.ndarray, prompts: np.ndarray, normal: int | None = None
+) -> np.ndarray:
+    """(n, D), (K, D) -> (n, K) cosine similarities, the score of each class.
+
+    With `normal`, the row of the prompts for a normal ECG, each class is scored against it: cosine
+    with the class minus cosine with normal; normal itself against the mean of the others. A text's
+    common likeness to every ECG then drops out. (The paper does not state how it scores.)
+    """
+    scores = ecg_latents @ prompts.T
+    if normal is None or len(prompts) < 2:
+        return scores
+    against = scores - scores[:, [normal]]
+    against[:, normal] = scores[:, normal] - np.delete(scores, normal, axis=1).mean(1)
+    return against
 
 
 def linear_probe(
