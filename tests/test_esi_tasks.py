@@ -61,7 +61,9 @@ def test_batches_depend_on_the_generator_alone(study):
 
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
 def test_one_batch_is_overfitted(study, tiny_cohort, protocol):
-    config = EsiConfig.from_params({"preset": "tiny", "protocol": protocol})
+    config = EsiConfig.from_params(
+        {"preset": "tiny", "protocol": protocol, "text_gradient": 1.0}
+    )
     torch.manual_seed(0)
     small = esi_pretrain.prepare(config, tiny_cohort)
     rows = _distinct_rows(small, 6)

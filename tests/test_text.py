@@ -127,7 +127,8 @@ def test_tokenizer_round_trip_and_pad_id():
     assert "rhythm" in tokenizer.get_vocab()
     out = tokenizer(texts[:2], padding=True)
     assert tokenizer.pad_token_id == 0 and out["input_ids"][0][0] == tokenizer.cls_token_id
-    assert tokenizer.decode(out["input_ids"][0], skip_special_tokens=True).startswith("sinus rhythm")
+    said = tokenizer.decode(out["input_ids"][0], skip_special_tokens=True)
+    assert said.startswith("sinus rhythm")
     again = encoders.train_wordpiece(list(reversed(texts)), 200)
     assert again.get_vocab() == tokenizer.get_vocab()
 

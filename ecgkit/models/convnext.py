@@ -5,8 +5,8 @@ Parameter names equal the published ones, so a published state dict loads as it 
 
 Usage:
     encoder = ConvNeXt1D(ConvNeXtConfig.preset("tiny"))
-    out = encoder(x)                       # x (B, C, T) mV -> {"embedding": (B, D), "tokens": (B,
-    P, D)} save_encoder(encoder, folder); encoder = load_encoder(folder)
+    out = encoder(x)        # x (B, C, T) mV -> {"embedding": (B, D), "tokens": (B, P, D)}
+    save_encoder(encoder, folder); encoder = load_encoder(folder)
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ class ConvNeXt1D(nn.Module):
     def forward(self, x, return_stages: bool = False):
         if x.ndim != 3 or x.shape[1] != self.config.n_leads or x.shape[2] < self.min_samples:
             raise ModelError(
-                f"ConvNeXt1D takes (batch, {self.config.n_leads} leads, {self.min_samples} samples or more), "
-                f"not {tuple(x.shape)}; transpose or lengthen the signal."
+                f"ConvNeXt1D takes (batch, {self.config.n_leads} leads, {self.min_samples} "
+                f"samples or more), not {tuple(x.shape)}; transpose or lengthen the signal."
             )
         downs, stages = [], []
         for down, stage in zip(self.downsample_layers, self.stages):

@@ -8,8 +8,7 @@ only the words before them.
 
 Usage:
     model = ESI(encoder, text_encoder, ESIConfig(vocab_size=28_895))
-    out = model(signals, ids, mask)            # (B, C, T) mV, (B, L), (B, L) -> dict of named
-      tensors
+    out = model(signals, ids, mask)      # (B, C, T) mV, (B, L), (B, L) -> named tensors
 """
 
 from __future__ import annotations
@@ -86,9 +85,9 @@ class ESI(nn.Module):
         """
         out = self.img_encoder(signals)
         embedding = self.img_attn_pool_norm(self.img_token_head(out["embedding"]))
-        context = embedding.unsqueeze(
-            1
-        )  # reference: this one vector is all the decoder sees of the ECG
+        # Reference: this one vector is all the decoder sees of the ECG. The contrast uses it in
+        # both protocols; the pooled tokens of protocol paper serve the captions.
+        context = embedding.unsqueeze(1)
         if self.config.protocol == "paper":
             queries = self.img_queries.expand(len(signals), -1, -1)  # (B, Q, D)
             context = self.img_attn_pool_norm(self.img_attn_pool(queries, out["tokens"]))

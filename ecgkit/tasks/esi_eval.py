@@ -3,8 +3,8 @@ the ECG a prompt finds its likeness.
 
 Usage:
     model, tokenizer, config, read = load_trained(run.sibling("04_esi_pretraining"))
-    ecg = embed(model, cohort)                                  # {"embedding": (n, E), "latents":
-    (n, D)} scores = zero_shot(ecg["latents"][rows], prompt_latents(model, tokenizer, prompts))
+    ecg = embed(model, cohort)                   # {"embedding": (n, E), "latents": (n, D)}
+    scores = zero_shot(ecg["latents"][rows], prompt_latents(model, tokenizer, prompts))
     table = auc_table(labels[rows], scores, names, patients)
 """
 

@@ -85,13 +85,13 @@ def load_text_encoder(name: str, timeout_s: float = 4.0):
     except (OSError, ValueError, KeyError) as error:
         if local:
             raise ModelError(
-                f"{Path(name).name}/ holds no Hugging Face text encoder ({_first_line(error)}); give "
-                "a folder with config.json, weights and tokenizer."
+                f"{Path(name).name}/ holds no Hugging Face text encoder ({_first_line(error)}); "
+                "give a folder with config.json, weights and tokenizer."
             ) from None
         why = "the hub cannot be reached from here" if offline else _first_line(error)
         raise ModelError(
-            f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, or "
-            "leave the name empty for the small encoder trained in place."
+            f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, "
+            "or leave the name empty for the small encoder trained in place."
         ) from None
     return tokenizer, model
 
