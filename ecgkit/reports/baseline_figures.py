@@ -76,10 +76,14 @@ def plot_by_type(table: pd.DataFrame, title: str = "Exact match on the test spli
     return figure
 
 
-def plot_auroc(table: pd.DataFrame, title: str, simulated: bool | None = None, n: int = 40):
-    """AUROC by code, best first, of codes with at least one test ECG of either kind."""
+def plot_auroc(table: pd.DataFrame, title: str, simulated: bool | None = None, n: int = 10):
+    """AUROC by code, best first, of codes with test ECGs of both kinds; where there are
+    more than 2 n, the n best and the n worst."""
     known = table.dropna(subset=["auroc"]).sort_values("auroc", ascending=False)
-    shown = known.head(n)
+    shown = known
+    if len(known) > 2 * n:
+        shown = pd.concat([known.head(n), known.tail(n)])
+        title = f"{title}, {n} best and {n} worst of {len(known)} codes"
     names = [f"{row.code} ({row.positives})" for row in shown.itertuples()]
     return curves.plot_bars(names, shown["auroc"].tolist(), title=title, simulated=simulated,
                             xlabel="AUROC on the test fold (ECGs with the code)", reference=0.5,
