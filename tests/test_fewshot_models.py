@@ -124,10 +124,11 @@ def test_remembered_questions_give_the_logits_of_the_whole_sequence(reader):
         rest = torch.tensor([*reader.bridge, *answer[:-1].tolist()])
         whole = torch.cat([words(ids[0]), prefix[i], words(rest)])[None]
         expected = reader.llm(inputs_embeds=whole, use_cache=False).logits[0, -len(answer) :]
-        torch.testing.assert_close(logits[i, : len(answer)], expected, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(logits[i, : len(answer)], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_released_layout_is_blind_to_the_question_and_the_sound_one_is_not(reader):
+    torch.manual_seed(3)
     prefix = torch.randn(1, 4, 32).repeat(2, 1, 1)
     pair = ["Is it normal?", "Is atrial fibrillation present in this recording?"]
     ids, targets = reader.encode_reference(pair, ["yes", "yes"])
@@ -135,7 +136,7 @@ def test_the_released_layout_is_blind_to_the_question_and_the_sound_one_is_not(r
     blind = reader.reference_logits(prefix, ids, targets.shape[1], trim=False)
     assert (blind[0] - blind[1]).abs().max() == 0.0
     torch.testing.assert_close(
-        blind, reader.reference_logits(prefix, ids, targets.shape[1]), atol=1e-6, rtol=1e-5
+        blind, reader.reference_logits(prefix, ids, targets.shape[1]), atol=1e-5, rtol=1e-4
     )
     sound = reader(reader.read_questions(pair), prefix, reader.encode_answers(["yes", "yes"]))
     assert (sound[0] - sound[1]).abs().max() > 1e-4

@@ -39,7 +39,7 @@ class FewShotConfig(KitConfig):
         "share of attributes that meta-training may ask about", demo=0.7, paper=0.8
     )
     n_test_episodes: int = setting(
-        "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=80, paper=1000
+        "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=96, paper=1000
     )
     # --- mapper -----------------------------------------------------------------------------------
     mapper: str = setting(
@@ -55,15 +55,15 @@ class FewShotConfig(KitConfig):
         choices=("sound", "reference"),
     )
     # --- inner and outer loop ---------------------------------------------------------------------
-    inner_lr: float = setting("step of the inner SGD", demo=0.05)
+    inner_lr: float = setting("step of the inner SGD", demo=0.2, paper=0.05)
     inner_steps: int = setting("inner steps on the support set", tiny=2, demo=5, paper=15)
     outer_lr: float = setting("AdamW rate of the outer loop", tiny=2e-3, demo=2e-3, paper=5e-4)
-    meta_steps: int = setting("outer steps", tiny=4, demo=80, paper=10_000)
+    meta_steps: int = setting("outer steps", tiny=4, demo=50, paper=10_000)
     tasks_per_step: int = setting("episodes per outer step", tiny=2, demo=8, paper=1)
     reference_steps: int = setting(
         "outer steps of the small run in the released layout; 0 = leave it out",
         tiny=2,
-        demo=30,
+        demo=20,
         paper=0,
     )
     # --- language model ---------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class FewShotConfig(KitConfig):
     llm_layers: int = setting("layers of the small Llama", tiny=2, demo=2, paper=4)
     llm_heads: int = setting("attention heads of the small Llama", 4)
     llm_vocab: int = setting("word pieces of its tokenizer, clinical terms not counted", 600)
-    llm_steps: int = setting("its training steps", tiny=10, demo=300, paper=3000)
+    llm_steps: int = setting("its training steps", tiny=10, demo=240, paper=3000)
     llm_batch: int = setting("lines of text per step", tiny=16, demo=64)
     llm_lr: float = setting("its AdamW rate", 1e-3)
 

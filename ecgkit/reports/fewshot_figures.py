@@ -48,7 +48,7 @@ def plot_episode(
                 np.arange(len(signal)) / cohort.store.fs, signal, color=style.TRACE, linewidth=0.8
             )
             said = ", ".join(row.answer) if side == "support" else "?"
-            text = textwrap.shorten(row.question, 62, placeholder=" ...")
+            text = textwrap.shorten(row.question, 76, placeholder=" ...")
             ax.set_title(f"{text}  {said}", fontsize=8, fontweight="normal", pad=2)
     for ax in axes.flat:
         ax.set_facecolor(style.PAPER_BACK)

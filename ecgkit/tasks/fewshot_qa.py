@@ -135,28 +135,30 @@ class FewShotTask:
             return self.reader.reference_logits(prefix, memory, targets.shape[1])
         return self.reader(memory, prefix, targets)
 
-    def open_reader(self, batch: TaskBatch, candidates: bool = False) -> maml.Reader:
+    def open_reader(self, batch: TaskBatch) -> maml.Reader:
         """The function the inner loop calls: soft tokens (T, N, P, D) -> row scores (T, N).
 
-        Scores: loss, exact, tokens, log_likelihood, and with `candidates` also `candidate`: the
-        true answer has the highest likelihood among the answers of the episode's classes.
+        Scores: loss, exact, tokens, log_likelihood.
         """
         memories = {}
 
         def read(prefix: Tensor, part: str) -> dict[str, Tensor]:
             if part not in memories:
                 memories[part] = self.remember(batch, part)
-            shape, flat = prefix.shape[:2], prefix.flatten(0, 1)
-            answer = batch.answer[:, batch.part(part)].flatten()
-            targets = self._targets(answer)
-            scores = token_scores(self.logits(memories[part], flat, targets), targets)
-            if candidates:
-                scores["candidate"] = (
-                    self._best(memories[part], flat.detach(), batch.candidates) == answer
-                )
-            return {name: value.unflatten(0, shape) for name, value in scores.items()}
+            targets = self._targets(batch.answer[:, batch.part(part)].flatten())
+            logits = self.logits(memories[part], prefix.flatten(0, 1), targets)
+            scores = token_scores(logits, targets)
+            return {name: value.unflatten(0, prefix.shape[:2]) for name, value in scores.items()}
 
         return read
+
+    def candidate_right(self, batch: TaskBatch, prefix: Tensor) -> Tensor:
+        """Whether the true answer is the likeliest of the episode answers: (T, Q) bool.
+
+        prefix (T, Q, P, D).
+        """
+        best = self._best(self.remember(batch, "query"), prefix.flatten(0, 1), batch.candidates)
+        return best.unflatten(0, prefix.shape[:2]) == batch.answer[:, batch.part("query")]
 
     def _targets(self, answer: Tensor) -> Tensor:
         """Target tokens (R, A) of answer ids (R,), without the padding all of them share."""
@@ -165,7 +167,7 @@ class FewShotTask:
 
     @torch.no_grad()
     def _best(self, memory, prefix: Tensor, candidates: Tensor) -> Tensor:
-        """The likeliest of the episode's answers (T, S) for each of the T * N rows, by id (T * N,)."""
+        """The likeliest of `candidates` (T, S) for each of the T * N rows, by id (T * N,)."""
         likelihoods, ids = [], []
         for options in _distinct(candidates).T:  # one candidate of every task at a time
             answer = options.repeat_interleave(len(prefix) // len(options))
@@ -290,7 +292,7 @@ def evaluate_episodes(
     """Adapts to each episode and scores its query rows at every inner step, step 0 being before
     adaptation.
 
-    Columns: episode, names, step, and the means over query rows of exact, candidate, tokens, loss.
+    Columns: episode, names, step, and the means over query rows of exact, tokens, loss.
     """
     numbers, frames = list(numbers), []
     steps = set(range(config.inner_steps + 1))
@@ -300,31 +302,20 @@ def evaluate_episodes(
         chosen = numbers[start : start + tasks_at_once]
         episodes = [sampler[i] for i in chosen]
         batch = task.batch(**task.positions(episodes))
-        read = task.open_reader(batch, candidates=True)
+        support, query = task.embeddings(batch, blind)
         done = maml.inner_loop(
-            mapper,
-            *task.embeddings(batch, blind),
-            read,
-            config.inner_steps,
-            config.inner_lr,
+            mapper, support, query, task.open_reader(batch), config.inner_steps, config.inner_lr,
             score_at=steps,
-        )
+        )  # fmt: skip
+        start_params = maml.stacked_parameters(mapper, len(chosen))
+        for step, params in ((0, start_params), (config.inner_steps, done.params)):
+            with torch.no_grad():
+                prefix = maml.map_tasks(mapper, params, query)
+            done.query[step]["candidate"] = task.candidate_right(batch, prefix)
+        names = [" | ".join(e.names) for e in episodes]
         for step, scores in done.query.items():
-            means = {
-                name: v.float().mean(1).cpu().numpy()
-                for name, v in scores.items()
-                if name != "log_likelihood"
-            }
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "episode": chosen,
-                        "names": [" | ".join(e.names) for e in episodes],
-                        "step": step,
-                        **means,
-                    }
-                )
-            )
+            means = {name: v.float().mean(1).cpu().numpy() for name, v in scores.items()}
+            frames.append(pd.DataFrame({"episode": chosen, "names": names, "step": step, **means}))
     return pd.concat(frames, ignore_index=True).sort_values(["episode", "step"], ignore_index=True)
 
 
