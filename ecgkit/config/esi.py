@@ -35,7 +35,7 @@ class EsiConfig(KitConfig):
     short_tokens: int = setting("longest short wording in tokens", tiny=32, demo=36, paper=100)
     n_short: int = setting("short wordings per ECG, beside the full caption", tiny=2, demo=4)
     full_share: float = setting("share of steps that read the full captions", 0.1, paper=1.0)
-    n_steps: int = setting("training steps", tiny=12, demo=500, paper=100_000)
+    n_steps: int = setting("training steps", tiny=12, demo=600, paper=100_000)
     batch_size: int = setting("ECGs per step", tiny=16, demo=32, paper=192)
     lr: float = setting("peak learning rate", tiny=2e-3, demo=3e-3, paper=5e-5)
     weight_decay: float = setting("AdamW weight decay (the reference leaves torch's)", 0.01)
