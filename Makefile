@@ -49,7 +49,6 @@ test: $(VENV)/.all ## install every extra and run the whole test suite
 
 lint: $(VENV)/.all ## check style of code and notebooks
 	$(BIN)/ruff check ecgkit tests benchmarks notebooks
-	$(BIN)/ruff format --check ecgkit tests benchmarks
 
 bench: $(VENV)/.all ## time ours beside a plain implementation, one script after the other
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

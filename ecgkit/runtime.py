@@ -11,10 +11,12 @@ import os
 import platform
 import random
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,26 @@ def cache_dir() -> Path:
     """
     folder = Path(os.environ.get("ECGKIT_CACHE") or project_root() / "data" / "cache")
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_once(folder: Path, write: Callable[[Path], object]) -> Path:
+    """Returns `folder`, letting `write(scratch)` fill it first where it does not exist yet.
+
+    It appears whole or not at all, whether this process is killed or another is quicker.
+    """
+    if folder.exists():
+        return folder
+    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".part", dir=folder.parent))
+    try:
+        write(scratch)
+        scratch.chmod(0o755)  # mkdtemp makes it private
+        os.rename(scratch, folder)
+    except OSError:
+        if not folder.exists():  # else another process was quicker: take its folder
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

@@ -13,9 +13,7 @@ import hashlib
 import importlib
 import io
 import json
-import os
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -297,24 +295,13 @@ def _simulated_folder(config: KitConfig) -> Path:
     rates = (_rate(config.fs),)
     code = [path.read_text() for path in _simulator_files()]
     recipe = short_hash([config.cohort_size, config.cohort_seed, rates, code])
-    folder = runtime.cache_dir() / f"synthetic-{recipe}"
-    if folder.exists():
-        return folder
     synthetic = importlib.import_module("ecgkit.data.synthetic")
-    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        synthetic.write_cohort(
+    return runtime.write_once(
+        runtime.cache_dir() / f"synthetic-{recipe}",
+        lambda scratch: synthetic.write_cohort(
             scratch, n_ecgs=config.cohort_size, seed=config.cohort_seed, rates=rates
-        )
-        os.rename(scratch, folder)
-    except OSError:
-        if not folder.exists():  # else another process was quicker: take its folder
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder
+        ),
+    )
 
 
 def _simulator_files() -> list[Path]:

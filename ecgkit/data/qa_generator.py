@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +39,10 @@ def generated_folder(cohort, seed: int = 0) -> Path:
     """The folder of generated questions about `cohort`, written now if it is not in the cache."""
     ids = cohort.table["ecg_id"].tolist()
     key = short_hash([cohort.fingerprint, seed, ids, *(f.read_text() for f in _own_code())])
-    folder = runtime.cache_dir() / f"ecgqa-{key}"
-    if (folder / "ecgqa").is_dir():
-        return folder
-    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    try:
-        write_questions(scratch, cohort.table, cohort.truth, seed)
-        os.rename(scratch, folder)
-    except OSError:
-        if not folder.exists():  # else another process was quicker: take its folder
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder
+    return runtime.write_once(
+        runtime.cache_dir() / f"ecgqa-{key}",
+        lambda scratch: write_questions(scratch, cohort.table, cohort.truth, seed),
+    )
 
 
 def _own_code() -> list[Path]:

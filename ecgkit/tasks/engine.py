@@ -309,7 +309,7 @@ class _Loop:
         return self._result(finished=True)
 
     def _result(self, finished: bool) -> TrainLog:
-        # Under mixed precision Accelerate wraps `forward`; the caller gets the model back as it was.
+        # Under mixed precision Accelerate wraps `forward`; the caller gets the model back bare.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.bare_model.eval()
         table = pd.DataFrame(self.rows)
