@@ -145,7 +145,7 @@ def _found(attribute, question: str, answer: list[str]) -> tuple[str, ...]:
 
 
 def _sentence(row, found: list[str], rng: np.random.Generator) -> str:
-    """One or two findings, as often for "no" as for "yes", so that their number gives nothing away."""
+    """One or two findings, as often for "no" as for "yes": their number gives nothing away."""
     others = [name for name in found if name not in row.positive]
     n_others = max(0, rng.choice([1, 1, 2]) - len(row.positive))
     chosen = [*row.positive, *rng.permutation(others)[:n_others]]
