@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import logging
 import os
 import platform
 import resource
@@ -151,6 +152,8 @@ def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: 
     fields = {f.name for f in dataclasses.fields(config)}
     given = {k.upper(): getattr(config, k.lower()) for k in _own(params, fields)}
     os.environ["ECGKIT_BATCH"] = "1"
+    # Papermill warns of names absent from the parameters cell; `resolve` has checked them all.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
             source,
