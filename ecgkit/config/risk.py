@@ -14,16 +14,19 @@ class RiskConfig(KitConfig):
 
     # --- reports and their embedding
     report_style: str = setting(
-        "seed (with confidence) | reference (as the published code)", "seed",
+        "seed (with confidence) | reference (as the published code)",
+        "seed",
         choices=("seed", "reference"),
     )
     zero_policy: str = setting(
-        "statements of likelihood 0 ('not given'): drop (published) | keep", "drop",
+        "statements of likelihood 0 ('not given'): drop (published) | keep",
+        "drop",
         choices=("drop", "keep"),
     )
     zero_confidence: float = setting("confidence of kept zero-likelihood statements", 0.5)
     text_encoder: str = setting(
-        "'' = offline stand-in (TF-IDF + SVD); or a BERT by hub id or folder", "",
+        "'' = offline stand-in (TF-IDF + SVD); or a BERT by hub id or folder",
+        "",
     )
 
     # --- network
@@ -37,11 +40,16 @@ class RiskConfig(KitConfig):
     )
     head_units: int = setting(
         "units of the risk head; 3 (published) gives everybody whose units are all off one and the "
-        "same score", tiny=16, demo=16, paper=3,
+        "same score",
+        tiny=16,
+        demo=16,
+        paper=3,
     )
     dropout: float = setting("dropout in the attention blocks", demo=0.0, paper=0.2)
     stem: str = setting(
-        "per_lead (lead rows mean leads) | mixed (published)", demo="per_lead", paper="mixed",
+        "per_lead (lead rows mean leads) | mixed (published)",
+        demo="per_lead",
+        paper="mixed",
         choices=("per_lead", "mixed"),
     )
     lead_attention: bool = setting("attention over leads", True)
@@ -61,7 +69,8 @@ class RiskConfig(KitConfig):
     finetune_lr: float = setting("learning rate of fine-tuning", demo=3e-3, paper=1e-4)
     alpha: float = setting("loss = alpha * reconstruction + (1 - alpha) * Cox", 0.5)
     protocol: str = setting(
-        "paper | reference (published code: alpha weighs the Cox loss)", "paper",
+        "paper | reference (published code: alpha weighs the Cox loss)",
+        "paper",
         choices=("paper", "reference"),
     )
     ties: str = setting("tied event times: efron | breslow", "efron", choices=("efron", "breslow"))
@@ -71,7 +80,10 @@ class RiskConfig(KitConfig):
     event_risk: float = setting("simulated outcomes: mean 5-year risk", demo=0.35, paper=0.08)
     hr_age: float = setting(
         "simulated: hazard ratio per decade of age; demo below the literature's 1.9, so that the "
-        "ECG is what is tested", tiny=1.1, demo=1.1, paper=1.9,
+        "ECG is what is tested",
+        tiny=1.1,
+        demo=1.1,
+        paper=1.9,
     )
     hr_male: float = setting("simulated: hazard ratio of men", tiny=1.1, demo=1.1, paper=1.4)
     effect_scale: float = setting(
