@@ -176,7 +176,12 @@ def _cell_name(path: Path, index: int) -> str:
     """The heading above a cell and its first line of code, so that a reader finds it without
     counting.
     """
-    cells = json.loads(path.read_text())["cells"]
+    cells = [
+        cell
+        for cell in json.loads(path.read_text())["cells"]
+        # Papermill puts banners of its own into a failed notebook; the index does not count them.
+        if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])
+    ]
     above = [
         line.lstrip("# ").strip()
         for cell in cells[:index]

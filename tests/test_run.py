@@ -172,9 +172,13 @@ def test_a_failing_cell_is_named_and_its_dependants_do_not_run(tmp_path, monkeyp
             ),
             nbformat.v4.new_code_cell("1 / 0  # the culprit"),
         ]
-        nbformat.write(
-            nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb"
-        )
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.setattr(runtime, "project_root", lambda: tmp_path)
     params = {"PRESET": "tiny", "OUT": str(tmp_path / "out")}
     assert runner.run_notebooks(["04", "05"], params) == 1

@@ -55,9 +55,10 @@ class FewShotConfig(KitConfig):
         choices=("sound", "reference"),
     )
     # --- inner and outer loop ---------------------------------------------------------------------
-    inner_lr: float = setting("step of the inner SGD", demo=0.2, paper=0.05)
-    # Chosen on another cohort seed and other attribute splits than the demo is scored on.
-    inner_steps: int = setting("inner steps on the support set", tiny=2, demo=10, paper=15)
+    # The demo's rate and steps were chosen on another cohort seed and other attribute splits than
+    # the demo is scored on: of six settings tried, the one whose gain was clearest on all four.
+    inner_lr: float = setting("step of the inner SGD", demo=1.0, paper=0.05)
+    inner_steps: int = setting("inner steps on the support set", tiny=2, demo=5, paper=15)
     outer_lr: float = setting("AdamW rate of the outer loop", tiny=2e-3, demo=2e-3, paper=5e-4)
     meta_steps: int = setting("outer steps", tiny=4, demo=50, paper=10_000)
     tasks_per_step: int = setting("episodes per outer step", tiny=2, demo=8, paper=1)
