@@ -69,7 +69,7 @@ def test_one_batch_is_overfitted(study, tiny_cohort, protocol):
     rows = _distinct_rows(small, 6)
     batch, loss_fn = esi_pretrain.fixed_batch(small, rows), esi_pretrain.loss_function(config)
     batch["signals"] = batch["signals"][..., :400]  # four seconds tell six records apart
-    optimiser = torch.optim.AdamW(small.model.parameters(), lr=4e-3)
+    optimiser = torch.optim.AdamW(small.model.parameters(), lr=2e-3)
     start = loss_fn(small.model, batch)
     for _ in range(150):
         out = loss_fn(small.model, batch)
