@@ -247,7 +247,7 @@ def code_hash() -> str:
 def _open_record(folder: Path, config: KitConfig, params: Mapping[str, object]) -> dict:
     """The run's record; notebooks of an earlier sitting in the same folder stay in it."""
     path = folder / "run.json"
-    earlier = json.loads(path.read_text())["notebooks"] if path.exists() else []
+    earlier = json.loads(path.read_text()) if path.exists() else {}
     return {
         "run": folder.name,
         "kit": __version__,
@@ -261,8 +261,8 @@ def _open_record(folder: Path, config: KitConfig, params: Mapping[str, object]) 
         "machine": f"{runtime.cpu_model()}, {os.cpu_count()} cores",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
-        "peak_memory_gb": 0.0,
-        "notebooks": {entry.pop("name"): entry for entry in earlier},
+        "peak_memory_gb": earlier.get("peak_memory_gb", 0.0),
+        "notebooks": {entry.pop("name"): entry for entry in earlier.get("notebooks", [])},
     }
 
 

@@ -39,7 +39,7 @@ class FewShotConfig(KitConfig):
         "share of attributes that meta-training may ask about", demo=0.7, paper=0.8
     )
     n_test_episodes: int = setting(
-        "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=160, paper=1000
+        "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=320, paper=1000
     )
     # --- mapper -----------------------------------------------------------------------------------
     mapper: str = setting(
