@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ecgkit import runtime
+from ecgkit import __version__, runtime
 from ecgkit.config import CONFIGS, KitConfig
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, DataError
 
@@ -51,7 +51,9 @@ def start(notebook: str, names: Mapping[str, object]) -> Run:
     run = Run(notebook, config)
     runtime.set_seed(config.seed)
     print(config.describe())
-    print(f"\nWriting to {_shown(run.folder)} · seed {config.seed} · {NOT_FOR_DIAGNOSIS}")
+    found = runtime.versions()
+    print(f"\necgkit {__version__} · torch {found['torch']} · transformers {found['transformers']}")
+    print(f"Writing to {_shown(run.folder)} · seed {config.seed} · {NOT_FOR_DIAGNOSIS}")
     return run
 
 
@@ -141,8 +143,7 @@ class Run:
         count = "" if n is None else f" n={n}"
         shown = f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
         print(
-            f"{name} = {shown}{interval}{count} {unit}".rstrip()
-            + (f"  ({note})" if note else "")
+            f"{name} = {shown}{interval}{count} {unit}".rstrip() + (f"  ({note})" if note else "")
         )
         return value
 
