@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ecgkit.data.scp_table import COLUMNS as SCP_COLUMNS
 from ecgkit.types import LEADS, DataError
 
 PTBXL_TABLE = "ptbxl_database.csv"
@@ -28,16 +29,8 @@ PTBXL_TEXT = (
     "recording_date",
     "scp_codes",
 )
-STATEMENT_COLUMNS = (
-    "description",
-    "diagnostic",
-    "form",
-    "rhythm",
-    "diagnostic_class",
-    "diagnostic_subclass",
-    "Statement Category",
-    "SCP-ECG Statement Description",
-)
+# The rest of scp_statements.csv are codes of other systems, which nothing here reads.
+STATEMENT_COLUMNS = tuple(SCP_COLUMNS[:8])
 
 
 @dataclass(frozen=True)

@@ -124,17 +124,6 @@ def macro_interval(
     )
 
 
-def difference_interval(
-    labels: np.ndarray, better: np.ndarray, worse: np.ndarray, patients: np.ndarray,
-    n_boot: int = 300, seed: int = 0,
-) -> tuple[float, float, float]:  # fmt: skip
-    """(macro AUC of `better` minus that of `worse`, low, high) over the same resampled patients."""
-    return bootstrap_statistic(
-        lambda i: macro_auc(labels[i], better[i]) - macro_auc(labels[i], worse[i]),
-        len(labels), patients, n_boot, seed,
-    )  # fmt: skip
-
-
 def untrained_scores(
     config, model, tokenizer, prompts: dict[str, list[str]], cohort, rows: np.ndarray
 ) -> np.ndarray:
