@@ -8,6 +8,7 @@ import ecgkit
 PACKAGE = Path(ecgkit.__file__).parent
 LAYERS = [
     "types",
+    "signal",
     "config",
     "runtime",
     "runs",

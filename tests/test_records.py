@@ -7,7 +7,8 @@ import pytest
 import wfdb
 
 from ecgkit.data.place import Folder, Zip, open_place
-from ecgkit.data.records import RecordError, parse_header, read_raw, resample
+from ecgkit.data.records import RecordError, parse_header, read_raw
+from ecgkit.signal import resample
 from ecgkit.types import LEADS, DataError
 
 HEADER = "r 12 100 1000\n"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ecgkit import signal as sig
 from ecgkit.features import rhythm
-from ecgkit.features import signal as sig
 from ecgkit.types import DataError, ECGRecord
 
 FS = 250

@@ -25,6 +25,7 @@ from ecgkit.types import ConfigError
 
 PRESETS = ("tiny", "demo", "paper")
 _UNSET = object()
+_NOT_CONTENT = ("out", "jobs", "backend", "scheduler")
 
 
 def setting(
@@ -57,7 +58,7 @@ class KitConfig:
         "demo",
         choices=PRESETS,
     )
-    data: str = setting("'synthetic', or a folder or .zip that holds PTB-XL", "synthetic")
+    data: str = setting("'synthetic', or a folder or .zip that holds a source of ECGs", "synthetic")
     ecgqa: str = setting(
         "folder or .zip that holds ECG-QA; '' = the simulated cohort's own questions", ""
     )
@@ -82,6 +83,20 @@ class KitConfig:
     flavour: str = setting(
         "ECG-QA wording: template | paraphrased", "paraphrased", choices=("template", "paraphrased")
     )
+
+    sample: int = setting(
+        "keep about this many questions, by whole patients (0 = all); ECGs where ECGQA is empty", 0
+    )
+    fraction: float = setting("the same as a share of all, 0 to 1", 1.0)
+    sample_seed: int = setting("seed of that choice of patients", 0)
+    accept: str = setting(
+        "quarantine reasons to store all the same, separated by blanks (e.g. flat_lead)", ""
+    )
+    jobs: int = setting("processes that read recordings; 0 = one per core", 0)
+    backend: str = setting(
+        "who runs them: joblib here, or a dask cluster", "joblib", choices=("joblib", "dask")
+    )
+    scheduler: str = setting("address of the dask scheduler; '' = a cluster started here", "")
 
     # --- building ---------------------------------------------------------------------------------
 
@@ -134,6 +149,22 @@ class KitConfig:
                 "recordings. "
                 "Give DATA the PTB-XL folder or .zip, or leave ECGQA empty."
             )
+        if self.sample < 0 or not 0 < self.fraction <= 1:
+            raise ConfigError(
+                f"SAMPLE is {self.sample} and FRACTION {self.fraction}; SAMPLE counts from 0 (all) "
+                "and FRACTION lies above 0 and up to 1."
+            )
+        if self.sample and self.fraction < 1:
+            raise ConfigError(
+                f"SAMPLE is {self.sample} and FRACTION {self.fraction}; give one of the two."
+            )
+        if self.scheduler and self.backend != "dask":
+            raise ConfigError(
+                f"SCHEDULER is {self.scheduler!r} but BACKEND {self.backend!r}; an address needs "
+                "BACKEND=dask."
+            )
+        if self.jobs < 0:
+            raise ConfigError(f"JOBS is {self.jobs}; give 0 (all cores) or a number of processes.")
         if self.cohort_size < 20:
             raise ConfigError(
                 f"COHORT_SIZE is {self.cohort_size}; a cohort needs at least 20 ECGs to fill ten "
@@ -155,8 +186,8 @@ class KitConfig:
         return dataclasses.asdict(self)
 
     def hash(self) -> str:
-        """Twelve hex digits over every field except where the run writes."""
-        content = {k: v for k, v in self.to_dict().items() if k != "out"}
+        """Twelve hex digits over every field except where the run writes and who computes it."""
+        content = {k: v for k, v in self.to_dict().items() if k not in _NOT_CONTENT}
         return short_hash(content)
 
     def describe(self) -> str:

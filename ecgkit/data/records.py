@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -255,26 +254,3 @@ def _bytes(place, name: str) -> bytes:
         raise RecordError("missing_file", f"{name} is not there") from None
     except OSError as error:
         raise RecordError("damaged", f"{name} cannot be read ({error})") from error
-
-
-# --- another rate ---------------------------------------------------------------------------------
-
-
-def resample(signal: np.ndarray, fs_in: float, fs_out: float) -> np.ndarray:
-    """(..., T) at `fs_in` Hz -> (..., T * fs_out / fs_in) at `fs_out`; polyphase, anti-aliased.
-
-    The line from first to last sample is taken off meanwhile, so that no step to zero rings at the
-    ends. NaN spreads: fill it first. Raises DataError for a rate <= 0.
-    """
-    if fs_in <= 0 or fs_out <= 0:
-        raise DataError(f"A sampling rate must be positive; got {fs_in:g} and {fs_out:g} Hz.")
-    up, down = round(fs_out * 1000), round(fs_in * 1000)
-    if up == down:
-        return signal
-    from scipy.signal import resample_poly
-
-    common = gcd(up, down)
-    out = resample_poly(
-        signal.astype(np.float64), up // common, down // common, axis=-1, padtype="line"
-    )
-    return out[..., : round(signal.shape[-1] * fs_out / fs_in)].astype(signal.dtype)

@@ -28,7 +28,8 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import runtime
-from ecgkit.data.records import RecordError, read_raw, resample
+from ecgkit.data.records import RecordError, read_raw
+from ecgkit.signal import resample
 from ecgkit.types import LEADS, DataError
 
 VERSION = 1

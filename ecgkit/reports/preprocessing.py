@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ecgkit import signal as sig
 from ecgkit.features import rhythm
-from ecgkit.features import signal as sig
 from ecgkit.reports import style
 from ecgkit.types import ECGRecord
 

@@ -11,27 +11,14 @@ Usage:
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 
 import numpy as np
 
-from ecgkit.data.records import resample
 from ecgkit.types import DataError, ECGRecord
 
 FILTERS = ("none", "highpass", "bandpass", "powerline")
 NORMALISE = ("none", "per_lead", "global")
-
-__all__ = [
-    "FILTERS",
-    "NORMALISE",
-    "crop_pad",
-    "fill_nan",
-    "filter_record",
-    "filter_signal",
-    "filter_words",
-    "normalise_signal",
-    "preprocess",
-    "resample",
-]
 
 
 def preprocess(
@@ -68,6 +55,26 @@ def fill_nan(signal: np.ndarray) -> np.ndarray:
     there = np.where(gaps, 0, signal)
     mean = there.sum(axis=-1, keepdims=True) / np.maximum((~gaps).sum(axis=-1, keepdims=True), 1)
     return np.where(gaps, mean, signal).astype(signal.dtype)
+
+
+def resample(signal: np.ndarray, fs_in: float, fs_out: float) -> np.ndarray:
+    """(..., T) at `fs_in` Hz -> (..., T * fs_out / fs_in) at `fs_out`; polyphase, anti-aliased.
+
+    The line from first to last sample is taken off meanwhile, so that no step to zero rings at the
+    ends. NaN spreads: fill it first. Raises DataError for a rate <= 0.
+    """
+    if fs_in <= 0 or fs_out <= 0:
+        raise DataError(f"A sampling rate must be positive; got {fs_in:g} and {fs_out:g} Hz.")
+    up, down = round(fs_out * 1000), round(fs_in * 1000)
+    if up == down:
+        return signal
+    from scipy.signal import resample_poly
+
+    common = gcd(up, down)
+    out = resample_poly(
+        signal.astype(np.float64), up // common, down // common, axis=-1, padtype="line"
+    )
+    return out[..., : round(signal.shape[-1] * fs_out / fs_in)].astype(signal.dtype)
 
 
 def crop_pad(signal: np.ndarray, n_samples: int) -> np.ndarray:
