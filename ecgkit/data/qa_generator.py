@@ -46,16 +46,24 @@ def generated_folder(cohort, seed: int = 0) -> Path:
 
 
 def _own_code() -> list[Path]:
+    """The files that decide what is asked: new code, new questions."""
     here = Path(__file__).parent
-    return sorted(p for p in here.glob("qa_*.py") if p.name != "qa_reading.py")
+    return [
+        here / f"qa_{part}.py" for part in ("draw", "facts", "generator", "templates", "vocabulary")
+    ]
 
 
 def write_questions(
-    folder: Path, table: pd.DataFrame, truth: pd.DataFrame | None = None, seed: int = 0
+    folder: Path,
+    table: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    seed: int = 0,
+    per_ecg: float = PER_ECG,
 ) -> Path:
     """Writes `folder`/ecgqa/ptbxl as ECG-QA lays it out; returns that path.
 
     table: PTB-XL columns with `scp_codes` as dicts and `fold`; truth: aligned with it, or None.
+    per_ecg: questions per ECG aimed at (the published PTB-XL set has 26).
     """
     root = Path(folder) / "ecgqa" / "ptbxl"
     root.mkdir(parents=True)
@@ -63,7 +71,7 @@ def write_questions(
     drawn = {}
     for number, split in enumerate(FOLDS):
         rng = np.random.default_rng((seed, number))
-        drawn[split] = _draw_split(facts, table, split, rng)
+        drawn[split] = _draw_split(facts, table, split, rng, per_ecg)
     numbers = _question_ids(drawn)
     for split, samples in drawn.items():
         _write_split(root, split, samples, numbers, table["ecg_id"].to_numpy())
@@ -74,7 +82,7 @@ def write_questions(
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def _draw_split(facts: Facts, table: pd.DataFrame, split: str, rng) -> list[tuple]:
+def _draw_split(facts: Facts, table: pd.DataFrame, split: str, rng, per_ecg: float) -> list[tuple]:
     """[(ask, answer, rows, wording number)] of one split, by template and question."""
     rows = np.flatnonzero(table["fold"].isin(FOLDS[split]).to_numpy())
     if not len(rows):
@@ -90,7 +98,7 @@ def _draw_split(facts: Facts, table: pd.DataFrame, split: str, rng) -> list[tupl
             counts = share_out(
                 [a.capacity for a in of_type],
                 [a.weight for a in of_type],
-                round(PER_ECG * share * len(rows)),
+                round(per_ecg * share * len(rows)),
             )
             for ask, count in zip(of_type, counts):
                 samples += _with_wording(ask, count, rng)
