@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ecgkit.types import DataError, ECGRecord, canonical_lead
+from ecgkit.types import LEADS, DataError, ECGRecord, canonical_lead
 
 MV_PER_UNIT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3, "nv": 1e-6}
 # The most negative value of each format means "no sample here".
@@ -47,6 +47,7 @@ class SignalLine:
     baseline: int  # digital value of 0 mV
     name: str
     plain: bool  # one sample per frame, no skew: our own reader takes it
+    checksum: int | None = None  # of its samples, modulo 65536
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class RawRecord:
     leads: tuple[str, ...]
     missing: np.ndarray | None = None
     comments: tuple[str, ...] = ()
+    checksums: tuple[int | None, ...] = ()  # per lead, as the header gives them
+    written: str = ""  # lead names as the file orders them, by blanks; '' = the kit's own order
 
     def millivolts(self) -> np.ndarray:
         """Returns (C, T) float32 mV, NaN where the file says that there is no sample."""
@@ -90,15 +93,14 @@ class RawRecord:
                 "missing_leads", f"no lead {', '.join(absent)}; it holds {', '.join(self.leads)}"
             )
         rows = [self.leads.index(name) for name in leads]
-        missing = None if self.missing is None else self.missing[rows]
-        return RawRecord(
-            self.digital[rows],
-            self.gain[rows],
-            self.baseline[rows],
-            self.fs,
-            tuple(leads),
-            missing,
-            self.comments,
+        return replace(
+            self,
+            digital=self.digital[rows],
+            gain=self.gain[rows],
+            baseline=self.baseline[rows],
+            leads=tuple(leads),
+            missing=None if self.missing is None else self.missing[rows],
+            checksums=tuple(self.checksums[row] for row in rows) if self.checksums else (),
         )
 
 
@@ -159,6 +161,7 @@ def _signal_line(line: str) -> SignalLine:
         baseline=zero if gain[2] is None else int(gain[2]),
         name=parts[8] if len(parts) > 8 else "",
         plain=int(fmt[2] or 1) == 1 and int(fmt[3] or 0) == 0,
+        checksum=int(parts[6]) if len(parts) > 6 else None,
     )
 
 
@@ -182,14 +185,17 @@ def read_raw(place, name: str) -> RawRecord:
     else:
         digital, invalid = _read_with_wfdb(place, prefix, stem, sorted(files), header)
     missing = digital == invalid if invalid is not None and digital.min() == invalid else None
+    leads = _lead_names(header)
     return RawRecord(
         digital,
         np.array([s.gain for s in header.signals]),
         np.array([s.baseline for s in header.signals]),
         header.fs,
-        _lead_names(header),
+        leads,
         missing,
         header.comments,
+        tuple(signal.checksum for signal in header.signals),
+        "" if leads == LEADS else " ".join(leads),
     )
 
 
@@ -205,7 +211,7 @@ def _read_samples(data: bytes, header: Header, name: str) -> np.ndarray:
         )
     body = np.frombuffer(data, np.uint8, need, skip)
     flat = body.view("<i2") if header.signals[0].fmt == "16" else _unpack_212(body, n)
-    return flat.reshape(header.n_samples, -1).T  # (T * C,) -> (C, T)
+    return np.ascontiguousarray(flat.reshape(header.n_samples, -1).T)  # (T * C,) -> (C, T)
 
 
 def _unpack_212(body: np.ndarray, n: int) -> np.ndarray:
