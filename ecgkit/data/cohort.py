@@ -8,11 +8,9 @@ Usage:
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import io
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,8 @@ import pandas as pd
 from ecgkit import runtime
 from ecgkit.config import KitConfig, short_hash
 from ecgkit.data import sources, splits, store
-from ecgkit.data.place import Folder, Zip, open_place
+from ecgkit.data.place import Folder, Zip
+from ecgkit.data.sources import tables
 from ecgkit.types import DataError, ECGRecord
 
 
@@ -80,15 +79,15 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
     wrong path, a .zip without PTB-XL inside, a damaged .zip, a missing column, and when not one
     record can be stored.
     """
-    name = "synthetic" if config.simulated else "ptbxl"
     path = _simulated_folder(config) if config.simulated else resolve_path(config.data)
-    place = open_place(path, sources.PTBXL_TABLE, "PTB-XL")
-    raw_table = _table_bytes(place, sources.PTBXL_TABLE)
-    raw_statements = _table_bytes(place, sources.PTBXL_STATEMENTS)
+    name, place = sources.open_source(path)
+    name = sources.SYNTHETIC if config.simulated else name
+    reader = sources.adapter(name)
     listing = place.listing()
     recipe = path.name if config.simulated else ""
-    fingerprint = _fingerprint(raw_table, raw_statements, listing, recipe)
-    table, refused = read_table(raw_table, place.label, _rate(config.fs))
+    raws = [tables.read_bytes(place, name) for name in reader.TABLES]
+    fingerprint = _fingerprint(raws, listing, recipe)
+    table, refused = reader.read_table(place, _rate(config.fs))
     splits.assert_no_leak(table)
     opened = _open_store(config, place, table, refused, listing, fingerprint)
     table = _stored_rows(table, opened)
@@ -97,7 +96,7 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
         config.simulated,
         fingerprint,
         table,
-        read_statements(raw_statements, place.label),
+        reader.read_statements(place),
         opened,
         opened.quarantine,
         _truth(place, table),
@@ -122,125 +121,6 @@ def resolve_path(data: str) -> Path:
 
 
 # --- tables ---------------------------------------------------------------------------------------
-
-
-def read_table(raw: bytes, where: str, rate: int) -> tuple[pd.DataFrame, list[dict]]:
-    """Bytes of ptbxl_database.csv -> (usable lines, quarantine rows for the others).
-
-    Adds `fold` (int) and `source_name` (the record at `rate` Hz); parses `scp_codes`. Ages above
-    89, which PTB-XL writes as 300, become 90. Raises DataError for missing columns, an empty table
-    or repeated ids.
-    """
-    table = _read_csv(
-        raw, sources.PTBXL_TABLE, where, dtype={name: str for name in sources.PTBXL_TEXT}
-    )
-    filename = "filename_lr" if rate == 100 else "filename_hr"
-    _require(table, (*sources.PTBXL_REQUIRED, filename), sources.PTBXL_TABLE, where)
-    if table["ecg_id"].duplicated().any():
-        raise DataError(
-            f"ecg_id {table['ecg_id'][table['ecg_id'].duplicated()].iloc[0]} stands twice in "
-            f"{sources.PTBXL_TABLE} of {where}; each ECG needs its own."
-        )
-    table = table.reindex(
-        columns=[*table.columns, *(c for c in sources.PTBXL_TEXT if c not in table)]
-    )
-    table["source_name"] = table[filename].str.removesuffix(".hea").str.replace("\\", "/")
-    codes = _parse_codes(table["scp_codes"])
-    numbers = table[["patient_id", "strat_fold", "sex"]].apply(pd.to_numeric, errors="coerce")
-    bad = (
-        numbers.isna().any(axis=1)
-        | ~numbers["strat_fold"].between(1, 10)
-        | table["source_name"].isna()
-    )
-    bad |= np.array([c is None for c in codes], dtype=bool)
-    table["scp_codes"] = codes
-    table["report"] = table["report"].fillna("")
-    table["age"] = pd.to_numeric(table["age"], errors="coerce").clip(upper=90).astype(float)
-    refused = [
-        {
-            "ecg_id": row.ecg_id,
-            "reason": "bad_row",
-            "source": sources.PTBXL_TABLE,
-            "sentence": f"Record {row.ecg_id} is left out: its line lacks a patient, fold 1-10, "
-            "sex, file name or readable scp_codes.",
-        }
-        for row in table[bad].itertuples()
-    ]
-    kept, numbers = table[~bad].reset_index(drop=True), numbers[~bad].astype(int)
-    for column in numbers:
-        kept[column] = numbers[column].to_numpy()
-    kept["fold"] = kept["strat_fold"]
-    return kept, refused
-
-
-def read_statements(raw: bytes, where: str) -> pd.DataFrame:
-    """scp_statements.csv -> table indexed by SCP code. Raises DataError for missing columns."""
-    table = _read_csv(raw, sources.PTBXL_STATEMENTS, where, index_col=0)
-    _require(table, sources.STATEMENT_COLUMNS, sources.PTBXL_STATEMENTS, where)
-    table.index.name = "code"
-    return table
-
-
-def _parse_codes(column: pd.Series) -> list[dict[str, float] | None]:
-    """Python dict literals -> dicts; None where one cannot be read."""
-    # All at once as JSON where that works: 30 times faster than one by one.
-    texts = column.fillna("").tolist()
-    try:
-        parsed = json.loads("[" + ",".join(texts).replace("'", '"') + "]")
-        if len(parsed) == len(texts):
-            return [_as_codes(p) for p in parsed]
-    except ValueError:
-        pass
-    return [_parse_one(text) for text in texts]
-
-
-def _parse_one(text: str) -> dict[str, float] | None:
-    try:
-        return _as_codes(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return None
-
-
-def _as_codes(parsed) -> dict[str, float] | None:
-    if not isinstance(parsed, dict) or not all(
-        isinstance(v, (int, float)) for v in parsed.values()
-    ):
-        return None
-    return {str(code): float(likelihood) for code, likelihood in parsed.items()}
-
-
-def _read_csv(raw: bytes, name: str, where: str, **how) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(io.BytesIO(raw), **how)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(
-            f"{name} of {where} is not a readable table ({error}); fetch it again."
-        ) from error
-    if table.empty:
-        raise DataError(f"{name} of {where} has no rows; fetch it again.")
-    return table
-
-
-def _require(table: pd.DataFrame, columns: tuple[str, ...], name: str, where: str) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise DataError(
-            f"{name} of {where} has no column {', '.join(missing)}; take the table of PTB-XL 1.0.3 "
-            "as published."
-        )
-
-
-def _table_bytes(place, name: str) -> bytes:
-    try:
-        return place.read(name)
-    except FileNotFoundError:
-        raise DataError(
-            f"{place.label} has no {name} beside {sources.PTBXL_TABLE}; take both from PTB-XL."
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{name} of {place.label} cannot be read ({error}); fetch it again."
-        ) from error
 
 
 def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
@@ -279,9 +159,9 @@ def _stored_rows(table: pd.DataFrame, opened: store.Store) -> pd.DataFrame:
     return table.set_index("ecg_id", drop=False).loc[opened.index["ecg_id"]].reset_index(drop=True)
 
 
-def _fingerprint(table: bytes, statements: bytes, listing: dict, recipe: str) -> str:
+def _fingerprint(raws: list[bytes], listing: dict, recipe: str) -> str:
     """Twelve hex digits of the tables, the names and sizes of all recordings, and the recipe."""
-    tables = [hashlib.sha256(raw).hexdigest() for raw in (table, statements)]
+    tables = [hashlib.sha256(raw).hexdigest() for raw in raws]
     sizes = sorted(
         (name, size)
         for name, (size, _) in listing.items()

@@ -1,147 +1,311 @@
 """A place that holds files: a folder, or a .zip whose members are read without unpacking it.
 
+Both can be pickled, so that worker processes read from them too. Names that would leave the place
+(absolute ones, or with `..`) are never followed.
+
 Usage:
     place = open_place("ptb-xl.zip", holding="ptbxl_database.csv")    # rooted at that table
     place.read("records100/00000/00001_lr.dat")                         # bytes
     place.listing()                                                     # {name: (size, stamp)}
+    place.stamps(["a.hea", "a.dat"])                                    # the same of a few, quickly
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+import struct
 import threading
 import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
+
+from ecgkit.data import local_copy
 from ecgkit.types import DataError
+
+_ABSOLUTE = re.compile(r"^(/|[A-Za-z]:)")
+
+
+def leaves(name: str) -> bool:
+    """Whether a relative name would lead out of its place."""
+    name = name.replace("\\", "/")
+    return ".." in name.split("/") or bool(_ABSOLUTE.match(name))
 
 
 class Folder:
     """Files below `root`; names are given relative to it, with forward slashes."""
 
+    refused: tuple[str, ...] = ()
+
     def __init__(self, root: Path):
-        self.root = Path(root)
+        self.path = self.root = Path(root)
         self.label = self.root.name or str(self.root)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file. Raises FileNotFoundError where it is absent."""
+        """The bytes of one file. Raises FileNotFoundError where it is absent, or not below root."""
+        if leaves(name):
+            raise FileNotFoundError(name)
         with open(self.root / name, "rb", buffering=0) as file:
             return file.read()
 
     def exists(self, name: str) -> bool:
-        return (self.root / name).is_file()
+        return not leaves(name) and (self.root / name).is_file()
+
+    @functools.cached_property
+    def _walked(self) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        _walk(str(self.root), "", found, frozenset())
+        return found
 
     def listing(self) -> dict[str, tuple[int, int]]:
-        """Name -> (size in bytes, time of change in ns) of every file below the root."""
-        found: dict[str, tuple[int, int]] = {}
-        _walk(str(self.root), "", found)
+        """Name -> (size in bytes, time of change in ns) of every file; walked once per place."""
+        return self._walked
+
+    def names(self, suffix: str) -> list[str]:
+        """The names that end in `suffix`, sorted; hidden files and __MACOSX left out."""
+        return _visible(self._walked, suffix)
+
+    def stamps(self, names) -> dict[str, tuple[int, int]]:
+        """What `listing` says of those of `names` that are there, without walking the folder."""
+        found, root = {}, f"{self.root}{os.sep}"
+        for name in names:
+            try:
+                stat = os.stat(root + name)
+            except (OSError, ValueError):  # ValueError: a NUL in the name
+                continue
+            found[name] = (stat.st_size, stat.st_mtime_ns)
         return found
+
+    def find(self, name: str) -> str | None:
+        """The sub-folder with the file `name`, '' or up to two levels down ('a/b/'), or None."""
+        for pattern in (name, f"*/{name}", f"*/*/{name}"):
+            hits = sorted(p for p in self.root.glob(pattern) if "__MACOSX" not in p.parts)
+            if hits:
+                below = hits[0].parent.relative_to(self.root).as_posix()
+                return "" if below == "." else f"{below}/"
+        return None
+
+    def below(self, root: str) -> Folder:
+        return Folder(self.root / root) if root else self
+
+    def hint(self) -> str:
+        """What else might have been meant: a .zip that lies in the folder."""
+        zips = sorted(p.name for p in self.root.glob("*.zip"))
+        return f"; it holds {zips[0]}: give the path of that .zip instead" if zips else ""
+
+    def __getstate__(self) -> dict:
+        return {k: v for k, v in self.__dict__.items() if k != "_walked"}
 
 
 class Zip:
-    """Members of a .zip below `root` inside it, read in place; threads may share it."""
+    """Members of a .zip below `root` inside it, read in place; threads and processes may share it.
+
+    `refused` names the members that would lead out of the place; they are passed over.
+    """
 
     def __init__(self, path: Path, root: str = ""):
         self.path, self.root = Path(path), root
         self.label = self.path.name
-        self._members = {i.filename: i for i in _open_zip(self.path).infolist() if not i.is_dir()}
         self._local = threading.local()
+        self._members = _members_of(self.path)
+        self.refused = self._members.refused
 
     def read(self, name: str) -> bytes:
-        """The bytes of one member. Raises FileNotFoundError, or OSError if damaged."""
+        """The bytes of one member. Raises FileNotFoundError, or OSError if damaged or locked."""
         member = self._members.get(self.root + name)
         if member is None:
             raise FileNotFoundError(name)
+        # One handle per thread: a shared one would make readers wait for each other's seeks.
+        if not hasattr(self._local, "file"):
+            self._local.file = open(self.path, "rb", buffering=0)
         try:
-            return self._archive().read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            # RuntimeError: a password is needed, or a compression this Python was built without.
-            raise OSError(f"damaged or locked inside {self.label}: {error}") from error
+            return _read_member(self._local.file, member, self.path, self.root + name)
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
+            # RuntimeError: a compression this Python was built without.
+            raise OSError(f"damaged inside {self.label}: {error}") from error
 
     def exists(self, name: str) -> bool:
-        return self.root + name in self._members
+        return self.root + name in self._members.rows
 
     def listing(self) -> dict[str, tuple[int, int]]:
         """Name -> (size in bytes, CRC-32) of every member below the root."""
         n = len(self.root)
-        return {
-            name[n:]: (i.file_size, i.CRC)
-            for name, i in self._members.items()
-            if name.startswith(self.root)
-        }
+        return self.stamps(name[n:] for name in self._members.rows if name.startswith(self.root))
 
-    def _archive(self) -> zipfile.ZipFile:
-        # One open handle per thread: a shared one would make readers wait for each other's seeks.
-        if not hasattr(self._local, "archive"):
-            self._local.archive = _open_zip(self.path)
-        return self._local.archive
+    def names(self, suffix: str) -> list[str]:
+        """The names that end in `suffix`, sorted; hidden files and __MACOSX left out."""
+        n = len(self.root)
+        rows = self._members.rows
+        return _visible((name[n:] for name in rows if name.startswith(self.root)), suffix)
+
+    def stamps(self, names) -> dict[str, tuple[int, int]]:
+        """What `listing` says of those of `names` that are there."""
+        rows, table = self._members.rows, self._members.table
+        known = [(name, rows[self.root + name]) for name in names if self.root + name in rows]
+        at = np.array([row for _, row in known], np.int64)
+        sizes, crcs = table["size"][at].tolist(), table["crc"][at].tolist()
+        return {name: stamp for (name, _), stamp in zip(known, zip(sizes, crcs))}
+
+    def find(self, name: str) -> str | None:
+        """The folder inside the .zip nearest its top with the file `name` ('a/'); None: none."""
+        hits = [
+            member
+            for member in self._members.rows
+            if member.endswith(name)
+            and member.rsplit("/", 1)[-1] == name
+            and not member.startswith("__MACOSX")
+        ]
+        return min(hits, key=lambda m: (m.count("/"), m))[: -len(name)] if hits else None
+
+    def below(self, root: str) -> Zip:
+        return Zip(self.path, self.root + root) if root else self
+
+    def hint(self) -> str:
+        inside = sorted(name for name in self._members.rows if name.endswith(".zip"))
+        return f"; it holds {inside[0]}: unpack it and give that .zip" if inside else ""
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path, "root": self.root}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
 
 
 def open_place(path: str | Path, holding: str = "", what: str = "the file") -> Folder | Zip:
     """Opens a folder or .zip, rooted where the topmost file named `holding` lies ('' = the top).
 
+    A .zip on a slow mount (Google Drive, a network disk) is first copied to the local disk.
     `what` names the thing sought in errors ("PTB-XL"). Raises DataError when the path does not
     exist, is neither folder nor .zip, is a damaged .zip, or holds no such file.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; give the folder or .zip that holds {what}.")
-    if path.is_dir():
-        return Folder(_folder_root(path, holding, what))
+    place = Folder(path) if path.is_dir() else _open_zip(path, what)
+    root = place.find(holding) if holding else ""
+    if root is None:
+        where = f"inside {path}" if isinstance(place, Zip) else f"in {path}"
+        raise DataError(
+            f"There is no {holding} {where}, so it does not hold {what}"
+            f"{place.hint() or '; check the path'}."
+        )
+    return place.below(root)
+
+
+def _open_zip(path: Path, what: str) -> Zip:
     if not zipfile.is_zipfile(path):
         raise DataError(
             f"{path} is neither a folder nor a readable .zip; give the folder or .zip that holds "
             f"{what} (a download cut short shows up like this: fetch it again)."
         )
-    archive = Zip(path)
-    if holding:
-        archive.root = _zip_root(archive._members, path, holding, what)
-    return archive
+    return Zip(local_copy.local(path))
 
 
-def _folder_root(path: Path, holding: str, what: str) -> Path:
-    """`path` itself or the nearest folder up to two levels below it that has the file `holding`."""
-    if not holding:
-        return path
-    for pattern in (holding, f"*/{holding}", f"*/*/{holding}"):
-        hits = sorted(path.glob(pattern))
-        if hits:
-            return hits[0].parent
-    zips = sorted(p.name for p in path.glob("*.zip"))
-    hint = f"; it holds {zips[0]}: give the path of that .zip instead" if zips else ""
-    raise DataError(
-        f"There is no {holding} in {path}, so it does not hold {what}{hint or '; check the path'}."
+# --- inside a .zip --------------------------------------------------------------------------------
+
+_MEMBER = np.dtype(
+    [("at", "<i8"), ("packed", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("how", "u1"), ("key", "?")]
+)
+
+
+class _Members:
+    """The directory of a .zip as one array and one dict: a third of what zipfile's objects take."""
+
+    def __init__(self, path: Path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                infos = [info for info in archive.infolist() if not info.is_dir()]
+        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
+            raise DataError(f"{path} is a damaged .zip ({error}); fetch it again.") from error
+        names = [info.filename.replace("\\", "/") for info in infos]
+        self.refused = tuple(
+            f"{path.name} names a file {name!r} outside itself; it was passed over."
+            for name in names
+            if leaves(name)
+        )
+        self.rows = {name: row for row, name in enumerate(names) if not leaves(name)}
+        self.table = np.array(
+            [
+                (
+                    i.header_offset,
+                    i.compress_size,
+                    i.file_size,
+                    i.CRC,
+                    i.compress_type,
+                    i.flag_bits & 1,
+                )
+                for i in infos
+            ],
+            _MEMBER,
+        )
+
+    def get(self, name: str) -> tuple | None:
+        row = self.rows.get(name)
+        return None if row is None else self.table[row].item()
+
+
+def _members_of(path: Path) -> _Members:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); check the path.") from error
+    return _remembered(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _remembered(path: Path, size: int, changed: int) -> _Members:
+    """Read once per process, however often a place is pickled into it."""
+    return _Members(path)
+
+
+def _read_member(file, member: tuple, path: Path, name: str) -> bytes:
+    """Bytes of one member, checked against its size and CRC-32."""
+    at, packed, size, crc, how, locked = member
+    if locked:
+        raise OSError(f"{path.name} is locked with a password: unpack it and give the folder")
+    if how not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    file.seek(at)
+    head = file.read(30)
+    if head[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("no header where the directory says")
+    file.seek(sum(struct.unpack("<HH", head[26:30])), os.SEEK_CUR)
+    data = file.read(packed)
+    if how == zipfile.ZIP_DEFLATED:
+        data = zlib.decompressobj(-15).decompress(data, size + 1)
+    if len(data) != size or zlib.crc32(data) != crc:
+        raise zipfile.BadZipFile("wrong length or checksum")
+    return data
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def _visible(names, suffix: str) -> list[str]:
+    return sorted(
+        name
+        for name in names
+        if name.endswith(suffix)
+        and not name.rsplit("/", 1)[-1].startswith(".")
+        and not name.startswith("__MACOSX/")
     )
 
 
-def _zip_root(members: dict, path: Path, holding: str, what: str) -> str:
-    hits = [
-        name
-        for name in members
-        if name.rsplit("/", 1)[-1] == holding and not name.startswith("__MACOSX")
-    ]
-    if not hits:
-        raise DataError(
-            f"There is no {holding} inside {path}, so it does not hold {what}; check that this is "
-            "the right .zip."
-        )
-    nearest = min(hits, key=lambda name: (name.count("/"), name))
-    return nearest[: -len(holding)]
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is a damaged .zip ({error}); fetch it again.") from error
-
-
-def _walk(folder: str, prefix: str, found: dict) -> None:
+def _walk(folder: str, prefix: str, found: dict, above: frozenset) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                _walk(entry.path, f"{prefix}{entry.name}/", found)
+                inside = above
+                if entry.is_symlink():  # a link to a folder above would lead round for ever
+                    real = os.path.realpath(entry.path)
+                    if real in above or f"{os.path.realpath(folder)}/".startswith(f"{real}/"):
+                        continue
+                    inside = above | {real}
+                _walk(entry.path, f"{prefix}{entry.name}/", found, inside)
             elif entry.is_file():
                 stat = entry.stat()
                 found[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns)

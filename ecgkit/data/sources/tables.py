@@ -1,0 +1,81 @@
+"""What the adapters share: tables out of a place, and the lines that cannot be used.
+
+Usage:
+    raw = read_bytes(place, "record_list.csv")
+    table = read_csv(raw, "record_list.csv", place.label)
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+
+from ecgkit.types import DataError
+
+# Sources hide ages above 89, each in its own way (300 in PTB-XL): 90 stands for 90 or older.
+OLDEST = 90
+
+
+def read_bytes(place, name: str) -> bytes:
+    """The bytes of a table. Raises DataError where it is absent, damaged or locked."""
+    try:
+        return place.read(name)
+    except FileNotFoundError:
+        raise DataError(
+            f"{place.label} has no {name}; fetch the source again, with all its tables."
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{name} of {place.label} cannot be read ({error}); fetch it again."
+        ) from error
+
+
+def read_csv(raw: bytes, name: str, where: str, **how) -> pd.DataFrame:
+    """Raises DataError for what is no table, or one without rows."""
+    try:
+        table = pd.read_csv(io.BytesIO(raw), **how)
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        raise DataError(
+            f"{name} of {where} is not a readable table ({error}); fetch it again."
+        ) from error
+    if table.empty:
+        raise DataError(f"{name} of {where} has no rows; fetch it again.")
+    return table
+
+
+def require(table: pd.DataFrame, columns, name: str, where: str, like: str) -> None:
+    """Raises DataError naming the columns that are missing."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise DataError(
+            f"{name} of {where} has no column {', '.join(missing)}; take the table of {like} as "
+            "published."
+        )
+
+
+def refuse(ids, file: str, why: str, reason: str = "bad_row") -> list[dict]:
+    """Quarantine rows of table lines that cannot be used."""
+    return [
+        {
+            "ecg_id": ecg_id,
+            "reason": reason,
+            "sentence": f"Record {ecg_id} is left out: {why}.",
+            "source": file,
+        }
+        for ecg_id in ids
+    ]
+
+
+def years(column: pd.Series) -> pd.Series:
+    """Ages in years as float: unknown, negative or unreadable NaN, above 89 all alike 90."""
+    age = pd.to_numeric(column, errors="coerce").astype(float)
+    return age.where(age >= 0).clip(upper=OLDEST)
+
+
+def sexes(column: pd.Series, male, female) -> pd.Series:
+    """0 male, 1 female; NaN where it is unknown (whole numbers where none is)."""
+    words = column.astype(str).str.strip().str.lower()
+    known = words.map({**{w: 0 for w in male}, **{w: 1 for w in female}})
+    return known.astype(np.int64) if known.notna().all() else known.astype(float)
