@@ -153,7 +153,7 @@ def _append(answer, part: Path, start: int, size: int | None, label: str) -> Non
     total = None if size is None else -(-(size - start) // CHUNK)
     chunks = _chunks(answer)
     try:
-        with open(part, "ab" if start else "wb") as file:
+        with open(part, "ab") as file:
             for chunk in runtime.progress(chunks, f"{label} (MiB)", total) if label else chunks:
                 file.write(chunk)
     except ConnectionError:
