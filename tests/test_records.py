@@ -7,7 +7,8 @@ import pytest
 import wfdb
 
 from ecgkit.data.place import Folder, Zip, open_place
-from ecgkit.data.records import RecordError, parse_header, read_raw
+from ecgkit.data.records import RecordError, read_raw
+from ecgkit.data.wfdb_header import parse_header
 from ecgkit.signal import resample
 from ecgkit.types import LEADS, DataError
 

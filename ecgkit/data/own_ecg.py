@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.data.place import Folder
-from ecgkit.data.records import MV_PER_UNIT, RecordError, read_raw
+from ecgkit.data.records import RecordError, read_raw
+from ecgkit.data.wfdb_header import MV_PER_UNIT
 from ecgkit.types import LEADS, DataError, ECGRecord, canonical_lead
 
 TIME_NAMES = (

@@ -1,9 +1,9 @@
 """WFDB records from a folder or a .zip, as digital samples with their gains, or a reason why not.
 
 A reader of our own covers formats 16 and 212 (what PTB-XL, MIMIC-IV-ECG and the PhysioNet
-challenges use) about twenty times faster than `wfdb`; any other format goes through `wfdb`, which
-the tests also hold it equal to, bit by bit. Source of the formats: WFDB header(5) and signal(5)
-manual pages.
+challenges use) about twenty times faster than `wfdb`; any other layout (more files than one, other
+formats) goes through `wfdb`, which the tests also hold it equal to, bit by bit. Source of the
+formats: the WFDB signal(5) manual page.
 
 Usage:
     raw = read_raw(place, "records100/00000/00001_lr")      # digital (C, T), gains, lead names
@@ -12,51 +12,22 @@ Usage:
 
 from __future__ import annotations
 
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ecgkit.data.wfdb_header import Header, RecordError, SignalLine, parse_header
 from ecgkit.types import LEADS, DataError, ECGRecord, canonical_lead
 
-MV_PER_UNIT = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3, "nv": 1e-6}
 # The most negative value of each format means "no sample here".
 INVALID = {"16": -32768, "212": -2048}
-_GAIN = re.compile(r"^(-?[\d.]+(?:[eE][+-]?\d+)?)(?:\((-?\d+)\))?(?:/(\S+))?$")
-_FORMAT = re.compile(r"^(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
-
-
-class RecordError(DataError):
-    """A record cannot be used: `reason` is the quarantine code, the message the sentence."""
-
-    def __init__(self, reason: str, sentence: str):
-        super().__init__(sentence)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class SignalLine:
-    """One line of a header: where a channel's samples are and what they mean."""
-
-    file: str
-    fmt: str
-    skip_bytes: int
-    gain: float  # digital units per mV
-    baseline: int  # digital value of 0 mV
-    name: str
-    plain: bool  # one sample per frame, no skew: our own reader takes it
-    checksum: int | None = None  # of its samples, modulo 65536
-
-
-@dataclass(frozen=True)
-class Header:
-    name: str
-    fs: float
-    n_samples: int
-    signals: tuple[SignalLine, ...]
-    comments: tuple[str, ...]
+# Bits per sample of the formats that are not compressed: what a file must hold at the least.
+BITS = {"8": 8, "80": 8, "16": 16, "61": 16, "160": 16, "212": 12, "24": 24, "32": 32}
+MAX_SAMPLES = 10**8  # of one record in a compressed format, all channels: 200 MB
+# The header of a MATLAB 4 file with one int16 matrix, little-endian; its name follows.
+_MATLAB = b"\x1e\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -104,114 +75,118 @@ class RawRecord:
         )
 
 
-# --- the header -----------------------------------------------------------------------------------
-
-
-def parse_header(text: str) -> Header:
-    """Reads a single-segment WFDB header. Raises RecordError: header, zero_gain, units."""
-    lines = [line.strip() for line in text.splitlines()]
-    comments = tuple(line.lstrip("# ") for line in lines if line.startswith("#"))
-    lines = [line for line in lines if line and not line.startswith("#")]
-    try:
-        first = lines[0].split()
-        name, n_signals = first[0], int(first[1])
-        fs = float(first[2].split("/")[0].split("(")[0]) if len(first) > 2 else 250.0
-        n_samples = int(first[3]) if len(first) > 3 else 0
-    except (IndexError, ValueError) as error:
-        raise RecordError(
-            "header", "its header does not begin with name, channels, rate and length"
-        ) from error
-    if "/" in name:
-        raise RecordError("header", "it is a multi-segment record; give its segments one by one")
-    if len(lines) - 1 < n_signals or n_signals == 0 or fs <= 0:
-        raise RecordError(
-            "header",
-            f"its header promises {n_signals} channels at {fs:g} Hz but describes {len(lines) - 1}",
-        )
-    signals = tuple(_signal_line(line) for line in lines[1 : n_signals + 1])
-    return Header(name, fs, n_samples, signals, comments)
-
-
-def _signal_line(line: str) -> SignalLine:
-    """FILE FMT[xN][:SKEW][+BYTES] GAIN[(BASELINE)][/UNITS] BITS ZERO FIRST CHECKSUM BLOCK LEAD"""
-    parts = line.split(None, 8)
-    fmt = _FORMAT.match(parts[1]) if len(parts) > 1 else None
-    if fmt is None:
-        raise RecordError(
-            "header", f"its header has a channel line that names no format ({line[:60]!r})"
-        )
-    gain = _GAIN.match(parts[2]) if len(parts) > 2 else None
-    if gain is None:
-        raise RecordError(
-            "zero_gain", f"channel line {line[:60]!r} gives no gain, so its amplitude is unknown"
-        )
-    zero = int(parts[4]) if len(parts) > 4 else 0
-    per_unit, unit = float(gain[1]), (gain[3] or "mV").lower()
-    if unit not in MV_PER_UNIT:
-        raise RecordError("units", f"a channel is in {gain[3]}, which is no voltage")
-    if per_unit == 0 or not np.isfinite(per_unit):
-        raise RecordError(
-            "zero_gain", f"channel {parts[-1]} has gain {per_unit:g}, so its amplitude is unknown"
-        )
-    return SignalLine(
-        file=parts[0],
-        fmt=fmt[1],
-        skip_bytes=int(fmt[4] or 0),
-        gain=per_unit / MV_PER_UNIT[unit],
-        baseline=zero if gain[2] is None else int(gain[2]),
-        name=parts[8] if len(parts) > 8 else "",
-        plain=int(fmt[2] or 1) == 1 and int(fmt[3] or 0) == 0,
-        checksum=int(parts[6]) if len(parts) > 6 else None,
-    )
-
-
-# --- the samples ----------------------------------------------------------------------------------
-
-
 def read_raw(place, name: str) -> RawRecord:
     """Reads `name`.hea and its samples in `place` (a Folder or Zip), with canonical lead names.
 
-    Raises RecordError: missing_file, header, zero_gain, units, lead_names, truncated, damaged.
+    Channels beside the twelve leads (breathing, Frank leads) are left out; the twelve are found by
+    name. Raises RecordError: missing_file, header, wrong_rate, zero_gain, units, lead_names,
+    truncated, too_long, damaged.
     """
     folder, _, stem = name.rpartition("/")
     prefix = f"{folder}/" if folder else ""
-    header = parse_header(_bytes(place, f"{name}.hea").decode("utf-8", errors="replace"))
-    files = {signal.file for signal in header.signals}
-    formats = {signal.fmt for signal in header.signals}
-    own = len(files) == 1 and len(formats) == 1 and formats <= set(INVALID) and header.n_samples > 0
-    if own and all(signal.plain for signal in header.signals):
-        digital = _read_samples(_bytes(place, prefix + header.signals[0].file), header, name)
-        invalid = INVALID[header.signals[0].fmt]
-    else:
-        digital, invalid = _read_with_wfdb(place, prefix, stem, sorted(files), header)
+    header = parse_header(_text(_bytes(place, f"{name}.hea")), stem)
+    rows, leads = _lead_rows(header)
+    signals = [header.signals[row] for row in rows]
+    for signal in signals:
+        if signal.fault is not None:
+            raise signal.fault
+    digital, invalid = _samples(place, prefix, stem, header, rows)
+    if not digital.size:
+        raise RecordError("truncated", "it holds not one sample")
     missing = digital == invalid if invalid is not None and digital.min() == invalid else None
-    leads = _lead_names(header)
     return RawRecord(
         digital,
-        np.array([s.gain for s in header.signals]),
-        np.array([s.baseline for s in header.signals]),
+        np.array([s.gain for s in signals]),
+        np.array([s.baseline for s in signals]),
         header.fs,
         leads,
         missing,
         header.comments,
-        tuple(signal.checksum for signal in header.signals),
-        "" if leads == LEADS else " ".join(leads),
+        tuple(s.checksum for s in signals),
+        "" if leads == LEADS and len(header.signals) == len(LEADS) else _written(header),
     )
 
 
-def _read_samples(data: bytes, header: Header, name: str) -> np.ndarray:
-    """Bytes of format 16 or 212 -> (C, T) int16. Raises RecordError("truncated") for too few."""
-    skip, n = header.signals[0].skip_bytes, len(header.signals) * header.n_samples
-    need = 2 * n if header.signals[0].fmt == "16" else (3 * n + 1) // 2
-    if len(data) - skip < need:
+def _samples(place, prefix: str, stem: str, header: Header, rows: list[int]):
+    """The channels `rows`: digital (C, T), and the value that means "no sample" or None."""
+    file = header.signals[rows[0]].file
+    inside = [row for row, signal in enumerate(header.signals) if signal.file == file]
+    frame = [header.signals[row] for row in inside]
+    fmt, ours = frame[0].fmt, set(rows) <= set(inside)
+    if ours and fmt in INVALID and all(s.plain and s.fmt == fmt for s in frame):
+        digital = _read_samples(_bytes(place, prefix + file), frame, header.n_samples)
+        invalid, rows = INVALID[fmt], [inside.index(row) for row in rows]
+    else:
+        digital, invalid = _read_with_wfdb(place, prefix, stem, header)
+    return (digital if rows == list(range(len(digital))) else digital[rows]), invalid
+
+
+def _lead_rows(header: Header) -> tuple[list[int], tuple[str, ...]]:
+    """Which channels are leads, and their names. Raises RecordError("lead_names")."""
+    rows, leads, others = [], [], []
+    for row, signal in enumerate(header.signals):
+        try:
+            leads.append(canonical_lead(signal.name))
+            rows.append(row)
+        except DataError:
+            others.append(signal.name)
+    if len(set(leads)) != len(leads):
+        raise RecordError("lead_names", f"its lead names repeat ({', '.join(leads)})")
+    for signal in header.signals:
+        if not signal.name and signal.fault is not None:  # a line cut short before its name
+            raise signal.fault
+    absent = [lead for lead in LEADS if lead not in leads]
+    if others and absent:
+        raise RecordError(
+            "lead_names",
+            f"its channels {', '.join(map(repr, others[:6]))} are none of the twelve leads, of "
+            f"which {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} absent",
+        )
+    return rows, tuple(leads)
+
+
+def _written(header: Header) -> str:
+    return " ".join("_".join(signal.name.split()) for signal in header.signals)
+
+
+def _read_samples(data: bytes, frame: list[SignalLine], n_samples: int) -> np.ndarray:
+    """Bytes of format 16 or 212 -> (C, T) int16 of all channels of the file.
+
+    Raises RecordError: truncated for too few bytes, too_long for more than the header promises,
+    unless the checksums show that what it promises is right (then the rest is left out).
+    """
+    skip, bits = frame[0].skip_bytes, BITS[frame[0].fmt]
+    if not skip and data.startswith(_MATLAB) and frame[0].file.endswith(".mat"):
+        skip = 20 + int.from_bytes(data[16:20], "little")
+    n_samples = n_samples or max(len(data) - skip, 0) * 8 // (bits * len(frame))
+    n = len(frame) * n_samples
+    need, there = (n * bits + 7) // 8, max(len(data) - skip, 0)
+    if there < need:
         raise RecordError(
             "truncated",
-            f"{header.signals[0].file} holds {max(len(data) - skip, 0)} bytes of samples "
-            f"where its header promises {need}",
+            f"{frame[0].file} holds {there} bytes of samples where its header promises {need}",
         )
     body = np.frombuffer(data, np.uint8, need, skip)
-    flat = body.view("<i2") if header.signals[0].fmt == "16" else _unpack_212(body, n)
-    return np.ascontiguousarray(flat.reshape(header.n_samples, -1).T)  # (T * C,) -> (C, T)
+    flat = body.view("<i2") if bits == 16 else _unpack_212(body, n)
+    digital = np.ascontiguousarray(flat.reshape(n_samples, -1).T)  # (T * C,) -> (C, T)
+    # A last odd sample of format 212 may be padded to a whole triple.
+    if there > max(need, -(-n // 2) * 3 if bits == 12 else 0) and not checksums_right(
+        digital, [signal.checksum for signal in frame]
+    ):
+        raise RecordError(
+            "too_long",
+            f"{frame[0].file} holds {there} bytes of samples where its header promises {need}, and "
+            "no checksum shows that the first of them are the recording",
+        )
+    return digital
+
+
+def checksums_right(digital: np.ndarray, checksums) -> bool | None:
+    """Whether each channel's sum modulo 65536 is the header's; None where it does not give them."""
+    if not checksums or None in checksums:
+        return None
+    sums = np.add.reduce(digital, axis=1, dtype=np.int16)  # wraps at 65536
+    return all((int(ours) - theirs) % 65536 == 0 for ours, theirs in zip(sums, checksums))
 
 
 def _unpack_212(body: np.ndarray, n: int) -> np.ndarray:
@@ -226,13 +201,16 @@ def _unpack_212(body: np.ndarray, n: int) -> np.ndarray:
     return pairs.reshape(-1)[:n]
 
 
-def _read_with_wfdb(place, prefix: str, stem: str, files: list[str], header: Header):
-    """Any other format, through `wfdb`: (C, T) int32 and the value that means "no sample"."""
+def _read_with_wfdb(place, prefix: str, stem: str, header: Header):
+    """Any other layout, through `wfdb`: (C, T) int32 and the value that means "no sample"."""
     import wfdb
 
+    files = {name: _bytes(place, prefix + name) for name in {s.file for s in header.signals}}
+    _check_size(header, files)
     with tempfile.TemporaryDirectory() as folder:
-        for file in (f"{stem}.hea", *files):
-            Path(folder, file).write_bytes(_bytes(place, prefix + file))
+        Path(folder, f"{stem}.hea").write_bytes(_bytes(place, f"{prefix}{stem}.hea"))
+        for name, data in files.items():
+            Path(folder, name).write_bytes(data)
         try:
             record = wfdb.rdrecord(str(Path(folder, stem)), physical=False)
         except Exception as error:  # noqa: BLE001  wfdb raises whatever numpy met; the record is unusable either way
@@ -243,14 +221,25 @@ def _read_with_wfdb(place, prefix: str, stem: str, files: list[str], header: Hea
     return record.d_signal.T.astype(np.int32), invalid.pop() if len(invalid) == 1 else None
 
 
-def _lead_names(header: Header) -> tuple[str, ...]:
+def _check_size(header: Header, files: dict[str, bytes]) -> None:
+    """Raises RecordError before `wfdb` would set memory aside for samples that are not there."""
+    for name, data in files.items():
+        bits = [BITS.get(s.fmt, 0) for s in header.signals if s.file == name]
+        need = header.n_samples * sum(bits) // 8
+        if len(data) < need:
+            raise RecordError(
+                "truncated", f"{name} holds {len(data)} bytes where its header promises {need}"
+            )
+    packed = sum(s.fmt not in BITS for s in header.signals)
+    if header.n_samples * packed > MAX_SAMPLES:
+        raise RecordError("header", f"its header promises {header.n_samples} samples per channel")
+
+
+def _text(raw: bytes) -> str:
     try:
-        names = tuple(canonical_lead(signal.name) for signal in header.signals)
-    except DataError as error:
-        raise RecordError("lead_names", str(error).rstrip(".")) from error
-    if len(set(names)) != len(names):
-        raise RecordError("lead_names", f"its lead names repeat ({', '.join(names)})")
-    return names
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _bytes(place, name: str) -> bytes:
@@ -258,5 +247,5 @@ def _bytes(place, name: str) -> bytes:
         return place.read(name)
     except FileNotFoundError:
         raise RecordError("missing_file", f"{name} is not there") from None
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001  whatever a broken archive or disk provokes
         raise RecordError("damaged", f"{name} cannot be read ({error})") from error
