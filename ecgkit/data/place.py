@@ -103,12 +103,13 @@ class Folder:
 class Zip:
     """Members of a .zip below `root` inside it, read in place; threads and processes may share it.
 
-    `refused` names the members that would lead out of the place; they are passed over.
+    `refused` names the members that would lead out of the place; they are passed over. `origin` is
+    where the .zip was given, `path` where it is read.
     """
 
-    def __init__(self, path: Path, root: str = ""):
-        self.path, self.root = Path(path), root
-        self.label = self.path.name
+    def __init__(self, path: Path, root: str = "", origin: Path | None = None):
+        self.path, self.root, self.origin = Path(path), root, Path(origin or path)
+        self.label = self.origin.name
         self._local = threading.local()
         self._members = _members_of(self.path)
         self.refused = self._members.refused
@@ -161,14 +162,14 @@ class Zip:
         return min(hits, key=lambda m: (m.count("/"), m))[: -len(name)] if hits else None
 
     def below(self, root: str) -> Zip:
-        return Zip(self.path, self.root + root) if root else self
+        return Zip(self.path, self.root + root, self.origin) if root else self
 
     def hint(self) -> str:
         inside = sorted(name for name in self._members.rows if name.endswith(".zip"))
         return f"; it holds {inside[0]}: unpack it and give that .zip" if inside else ""
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "root": self.root}
+        return {"path": self.path, "root": self.root, "origin": self.origin}
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state)
@@ -201,7 +202,7 @@ def _open_zip(path: Path, what: str) -> Zip:
             f"{path} is neither a folder nor a readable .zip; give the folder or .zip that holds "
             f"{what} (a download cut short shows up like this: fetch it again)."
         )
-    return Zip(local_copy.local(path))
+    return Zip(local_copy.local(path), origin=path)
 
 
 # --- inside a .zip --------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ from pathlib import Path
 from ecgkit.data.place import Folder, Zip, open_place
 from ecgkit.types import LEADS, DataError
 
-FILES = "https://physionet.org/files"
-ZIPS = "https://physionet.org/content"
+PAGES = "https://physionet.org/content"
 SYNTHETIC = "synthetic"
 
 
@@ -28,9 +27,9 @@ SYNTHETIC = "synthetic"
 class Source:
     """One data source. `fs` are the rates it offers in Hz, `leads` the names as it spells them.
 
-    `open`: anyone may fetch the files below `url`; their SHA-256 sums stand in the file at
-    `checksums`, whose names are relative to that file's own folder. `how_to_get`: what the user
-    must do. `marker`: the file that tells the layout; '' where records are found by their headers.
+    `open`: anyone may fetch it (`ecgkit data fetch`); `url` is its publisher's page and
+    `how_to_get` what the user does. `marker`: the file that tells the layout; '' where records are
+    found by their headers.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Source:
     how_to_get: str
     marker: str = ""
     url: str = ""
-    checksums: str = ""
     open: bool = True
     simulated: bool = False
 
@@ -64,11 +62,10 @@ SOURCES = {
             (100, 500),
             _UPPER,
             "ptbxl_database.csv, scp_statements.csv, records100/ and records500/ (WFDB format 16)",
-            f"Open access (1.8 GB): fetch it from {ZIPS}/ptb-xl/1.0.3/, {_GIVE} "
+            f"Open access (1.8 GB): fetch it from {PAGES}/ptb-xl/1.0.3/, {_GIVE} "
             "Versions 1.0.1 and 1.0.2 are read as well.",
             marker="ptbxl_database.csv",
-            url=f"{FILES}/ptb-xl/1.0.3/",
-            checksums=f"{FILES}/ptb-xl/1.0.3/SHA256SUMS.txt",
+            url=f"{PAGES}/ptb-xl/1.0.3/",
         ),
         Source(
             "mimic-iv-ecg",
@@ -79,14 +76,13 @@ SOURCES = {
             MIMIC_LEADS,
             "record_list.csv, machine_measurements.csv, files/p1000/p10000032/s40689238/*.hea and "
             "*.dat (WFDB format 16, 200 units per mV)",
-            f"Open access (about 34 GB as .zip): fetch it from {ZIPS}/mimic-iv-ecg/1.0/, {_GIVE} "
+            f"Open access (about 34 GB as .zip): fetch it from {PAGES}/mimic-iv-ecg/1.0/, {_GIVE} "
             "Age and sex are not in it: they stand in hosp/patients.csv.gz of MIMIC-IV, which is "
             "credentialed (PhysioNet account, CITI training, signed data use agreement at "
-            f"{ZIPS}/mimiciv/); lay that file beside record_list.csv to have them. Cardiologists' "
+            f"{PAGES}/mimiciv/); lay that file beside record_list.csv to have them. Cardiologists' "
             "reports are credentialed too (MIMIC-IV-Note); the kit reads the machine's.",
             marker="record_list.csv",
-            url=f"{FILES}/mimic-iv-ecg/1.0/",
-            checksums=f"{FILES}/mimic-iv-ecg/1.0/SHA256SUMS.txt",
+            url=f"{PAGES}/mimic-iv-ecg/1.0/",
         ),
         Source(
             "chapman-shaoxing",
@@ -97,9 +93,8 @@ SOURCES = {
             LEADS,
             "JS*.hea and JS*.mat (WFDB format 16), flat as in the challenges or below "
             "WFDBRecords/01/010/; Age, Sex and Dx (SNOMED CT) as comments of the header",
-            f"Open access (2.3 GB as .zip): fetch it from {ZIPS}/ecg-arrhythmia/1.0.0/, {_GIVE}",
-            url=f"{FILES}/ecg-arrhythmia/1.0.0/",
-            checksums=f"{FILES}/ecg-arrhythmia/1.0.0/SHA256SUMS.txt",
+            f"Open access (2.3 GB as .zip): fetch it from {PAGES}/ecg-arrhythmia/1.0.0/, {_GIVE}",
+            url=f"{PAGES}/ecg-arrhythmia/1.0.0/",
         ),
         Source(
             "cpsc-2018",
@@ -110,9 +105,8 @@ SOURCES = {
             LEADS,
             "A*.hea and A*.mat (WFDB format 16), 6 to 144 s long; Age, Sex and Dx (SNOMED CT) as "
             "comments of the header",
-            f"Open access: fetch training/cpsc_2018 from {ZIPS}/challenge-2021/1.0.3/, {_GIVE}",
-            url=f"{FILES}/challenge-2021/1.0.3/training/cpsc_2018/",
-            checksums=f"{FILES}/challenge-2021/1.0.3/SHA256SUMS.txt",
+            f"Open access: fetch training/cpsc_2018 from {PAGES}/challenge-2021/1.0.3/, {_GIVE}",
+            url=f"{PAGES}/challenge-2021/1.0.3/",
         ),
         Source(
             "challenge",
@@ -122,7 +116,7 @@ SOURCES = {
             (500, 257, 1000),
             LEADS,
             "*.hea and *.mat (WFDB format 16); Age, Sex and Dx (SNOMED CT) as comments",
-            f"Fetch a source such as training/georgia from {ZIPS}/challenge-2021/1.0.3/, {_GIVE}",
+            f"Fetch a source such as training/georgia from {PAGES}/challenge-2021/1.0.3/, {_GIVE}",
             open=False,
         ),
         Source(

@@ -51,6 +51,16 @@ def base_rate(fs: int) -> int:
     return 100 if fs == 100 else 500
 
 
+def raw_tables(place) -> list[bytes]:
+    """What the fingerprint is taken of, beside the recordings."""
+    return [tables.read_bytes(place, name) for name in TABLES]
+
+
+def rates(offered: tuple[int, ...], base: int) -> tuple[int, ...]:
+    """Rates a record may have: files under records100/ at 500 Hz would be mislabelled."""
+    return (base,)
+
+
 def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
     """ptbxl_database.csv -> (usable lines, quarantine rows for the others).
 
@@ -58,7 +68,7 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
     DataError for missing columns, an empty table or repeated ids.
     """
     raw = tables.read_bytes(place, TABLE)
-    table = tables.read_csv(raw, TABLE, place.label, dtype={name: str for name in TEXT})
+    table, crowded = tables.read_csv(raw, TABLE, place.label, dtype={name: str for name in TEXT})
     filename = "filename_lr" if rate == 100 else "filename_hr"
     tables.require(table, (*REQUIRED, filename), TABLE, place.label, "PTB-XL 1.0.3")
     _refuse_repeated(table["ecg_id"], place.label)
@@ -71,7 +81,7 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
     bad = numbers.isna().any(axis=1) | ~numbers["strat_fold"].between(1, 10)
     bad |= table["source_name"].isna() | table["scp_codes"].isna()
     why = "its line lacks an id, a patient, fold 1-10, file name or readable scp_codes"
-    refused = tables.refuse(table["ecg_id"][bad], TABLE, why)
+    refused = crowded + tables.refuse(table["ecg_id"][bad], TABLE, why)
     table = table[~bad].reset_index(drop=True)
     table[whole] = numbers[~bad].astype(np.int64).to_numpy()
     table["report"] = table["report"].fillna("")
@@ -84,7 +94,7 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
 def read_statements(place) -> pd.DataFrame:
     """scp_statements.csv -> table indexed by SCP code. Raises DataError for missing columns."""
     raw = tables.read_bytes(place, STATEMENTS)
-    table = tables.read_csv(raw, STATEMENTS, place.label, index_col=0)
+    table, _ = tables.read_csv(raw, STATEMENTS, place.label, index_col=0)
     tables.require(table, STATEMENT_COLUMNS, STATEMENTS, place.label, "PTB-XL 1.0.3")
     table.index.name = "code"
     return table

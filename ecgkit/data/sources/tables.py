@@ -32,17 +32,30 @@ def read_bytes(place, name: str) -> bytes:
         ) from error
 
 
-def read_csv(raw: bytes, name: str, where: str, **how) -> pd.DataFrame:
-    """Raises DataError for what is no table, or one without rows."""
+def read_csv(raw: bytes, name: str, where: str, **how) -> tuple[pd.DataFrame, list[dict]]:
+    """Bytes of a table -> (its lines, quarantine rows of lines with more fields than the header).
+
+    Raises DataError for what is no table, or one without rows.
+    """
+    crowded: list[list[str]] = []
     try:
-        table = pd.read_csv(io.BytesIO(raw), **how)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        try:
+            table = pd.read_csv(io.BytesIO(raw), encoding_errors="replace", **how)
+        except pd.errors.ParserError:  # slower, but it goes on behind a crowded line
+            table = pd.read_csv(
+                io.BytesIO(raw),
+                encoding_errors="replace",
+                engine="python",
+                on_bad_lines=lambda fields: crowded.append(fields),
+                **{key: value for key, value in how.items() if key != "low_memory"},
+            )
+    except (ValueError, pd.errors.ParserError) as error:
         raise DataError(
             f"{name} of {where} is not a readable table ({error}); fetch it again."
         ) from error
     if table.empty:
         raise DataError(f"{name} of {where} has no rows; fetch it again.")
-    return table
+    return table, refuse([f[0] for f in crowded], name, "its line has more fields than the header")
 
 
 def require(table: pd.DataFrame, columns, name: str, where: str, like: str) -> None:
