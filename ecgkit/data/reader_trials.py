@@ -62,7 +62,7 @@ def damage_trial(cohort, row: int, folder: str | Path) -> Store:
         place, jobs = damaged_copies(cohort, row, copies)
         seconds = cohort.store.n_samples / cohort.store.fs
         key = f"{cohort.store.key} {row}"
-        return build_store(folder, jobs, place, cohort.store.fs, seconds, key)
+        return build_store(folder, jobs, place, key=key, fs=cohort.store.fs, seconds=seconds)
 
 
 def _damage(header: str, samples: bytes, damage: str) -> tuple[str, bytes]:

@@ -1,0 +1,224 @@
+"""A finished store: every record once in memory-mapped shards, what is known of it in a table.
+
+    <folder>/store.json         key, fs, seconds, leads, counts
+             shard-00000.npy    (n,) int16: records one after another, each (C, T) in C order
+             index.csv          row, ecg_id, shard, start, n_samples, gain + quality.COLUMNS
+             quarantine.csv     ecg_id, reason, sentence, source
+             parts/             what each finished shard adds to both tables; where a build resumes
+
+mV = int16 / gain, computed as int16 * (1 / gain) in float32: twice as fast, and at most one float32
+rounding step (1.2e-7 of the value) from the quotient. The digital values are the recording's own.
+
+Usage:
+    store = Store(folder)
+    batch = store.read([3, 5, 8])                       # (3, C, T) float32 mV
+    store.read(rows, out=buffer)                        # without new memory, for loops
+    padding = store.mask([3, 5, 8])                     # (3, T) bool
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgkit.data.packing import MISSING, fill_gaps, read_gains
+from ecgkit.types import DataError
+
+# What must not be guessed from the first rows: a digest of digits alone is no number.
+INDEX_TYPES = {
+    "shard": np.int32,
+    "start": np.int64,
+    "n_samples": np.int32,
+    "gain": "category",
+    "lead_order": "category",
+    "digest": str,
+}
+
+
+class Store:
+    """`fs` Hz, `leads`, `seconds` (None: each record has its own length), `index`, `quarantine`.
+
+    `lengths` (n,) are samples a record has, `n_samples` is T of a uniform store, else the longest.
+    A batch is as long as `n_samples` in a uniform store (shorter records stand in the middle
+    between zeros), else as its longest record (zeros behind the others). Copies in other processes
+    open their own maps.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            about = json.loads((self.folder / "store.json").read_text())
+            self.index = _read_index(self.folder / "index.csv")
+            self.quarantine = pd.read_csv(self.folder / "quarantine.csv", keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"The store in {self.folder.name} cannot be read ({error}); delete that folder and "
+                "run again to have it rebuilt."
+            ) from error
+        self.fs, self.seconds, self.key = about["fs"], about["seconds"], about["key"]
+        self.n_in, self.n_samples = about["n_in"], about["n_samples"]
+        self.leads, self.dtype = tuple(about["leads"]), np.dtype(about["dtype"])
+        self.align = about["align"]
+        self.lengths = self.index["n_samples"].to_numpy(np.int64)
+        self._shard = self.index["shard"].to_numpy(np.int64)
+        self._start = self.index["start"].to_numpy(np.int64)
+        self._code, self._gains = read_gains(self.index["gain"], len(self.leads))
+        self._factor = 1 / self._gains  # (m, C) float32
+        self._one_gain = (self._gains == self._gains[:, :1]).all(axis=1)
+        self._has_gaps = self.index["n_missing"].to_numpy() > 0
+        self._maps = _Maps(self.folder)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __reduce__(self):
+        # A copy is opened from the files, once per process: quicker than sending the tables along.
+        return _reopened, (str(self.folder), self.key)
+
+    def read(self, rows, fill: bool = True, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows (B,) -> (B, C, T) float32 mV; gaps become their lead's mean, NaN with `fill=False`.
+
+        `out` is filled and returned when given; in a store of unlike lengths its T may be larger
+        than the batch needs. Raises DataError for a row outside the store or an `out` that does not
+        fit.
+        """
+        rows = self._checked(rows)
+        out = self._buffer(rows, out)
+        for b, row in enumerate(rows.tolist()):
+            self._read_one(row, fill, out[b])
+        return out
+
+    def packed(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """One record as stored: (C, T) int16 (or float32), read-only, and its gains (C,) per mV."""
+        row = int(self._checked(row)[0])
+        return self._values(row), self._gains[self._code[row]]
+
+    def mask(self, rows) -> np.ndarray:
+        """Rows (B,) -> (B, T) bool, True where `read` of the same rows has padding."""
+        rows = self._checked(rows)
+        n = self.lengths[rows][:, None]
+        width = self._width(rows)
+        start = (width - n) // 2 if self.align == "centre" else 0
+        at = np.arange(width) - start  # (B, T) or (T,): position within the record
+        return (at < 0) | (at >= n)
+
+    def describe(self) -> str:
+        """What a batch is (shape, unit, fs, leads), how much there is, and what was left out."""
+        shortest, longest = self.lengths.min() / self.fs, self.lengths.max() / self.fs
+        length = f"{longest:g} s" if shortest == longest else f"{shortest:g} to {longest:g} s"
+        width = self.n_samples if self.seconds is not None or shortest == longest else "T"
+        n_bytes = int(self.lengths.sum()) * len(self.leads) * self.dtype.itemsize
+        reasons = self.quarantine["reason"].value_counts()
+        why = "".join(f", {n} {reason}" for reason, n in reasons.items())
+        return (
+            f"{self.n_in} ECGs in = {len(self)} stored + {len(self.quarantine)} quarantined{why}\n"
+            f"a batch: (B, {len(self.leads)}, {width}) float32 mV at {self.fs:g} Hz, {length} "
+            f"each, leads {' '.join(self.leads)}\n"
+            f"on disk: {self.dtype} in {self._shard.max() + 1} shards, {n_bytes / 1e6:,.1f} MB; "
+            f"{int(self._has_gaps.sum())} ECGs have gaps"
+        )
+
+    def _read_one(self, row: int, fill: bool, out: np.ndarray) -> None:
+        """Fills `out` (C, T): two passes over 240 kB that stay in the cache between them."""
+        values, code = self._values(row), self._code.item(row)
+        n, width = values.shape[1], out.shape[1]
+        if n != width:
+            start = (width - n) // 2 if self.align == "centre" else 0
+            out[:, :start], out[:, start + n :] = 0, 0
+            out = out[:, start : start + n]
+        np.copyto(out, values)
+        if self.dtype != np.float32:
+            factor = self._factor[code]
+            np.multiply(out, factor[0] if self._one_gain[code] else factor[:, None], out=out)
+        if self._has_gaps[row]:
+            if self.dtype != np.float32:
+                out[values == MISSING] = np.nan
+            if fill:
+                out[:] = fill_gaps(out)
+
+    def _values(self, row: int) -> np.ndarray:
+        """(C, T) as it lies in the map."""
+        n, start = self.lengths.item(row), self._start.item(row)
+        n_leads = len(self.leads)
+        flat = self._maps[self._shard.item(row)]
+        return flat[start : start + n_leads * n].reshape(n_leads, n)
+
+    def _checked(self, rows) -> np.ndarray:
+        rows = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+        # As unsigned numbers negative rows are large ones: one comparison finds both.
+        if rows.size and rows.view(np.uint64).max() >= len(self):
+            bad = rows[(rows < 0) | (rows >= len(self))][0]
+            raise DataError(f"Row {bad} is outside the store of {len(self)} ECGs.")
+        return rows
+
+    def _width(self, rows: np.ndarray) -> int:
+        uniform = self.seconds is not None or not len(rows)
+        return self.n_samples if uniform else int(self.lengths[rows].max())
+
+    def _buffer(self, rows: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        width = self._width(rows)
+        if out is None:
+            return np.empty((len(rows), len(self.leads), width), np.float32)
+        wide_enough = (
+            out.shape[2:] == (width,) if self.seconds is not None else out.shape[2:] >= (width,)
+        )
+        if (
+            out.shape[:2] != (len(rows), len(self.leads))
+            or not wide_enough
+            or out.dtype != np.float32
+        ):
+            raise DataError(
+                f"out is {out.dtype} of shape {out.shape}; these rows need float32 of shape "
+                f"{(len(rows), len(self.leads), width)}."
+            )
+        return out
+
+
+@lru_cache(maxsize=8)
+def _reopened(folder: str, key: str) -> Store:
+    return Store(folder)
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    index = pd.read_csv(path, dtype=INDEX_TYPES)
+    for column in index.columns[index.dtypes == "category"]:
+        if index[column].isna().any():  # '' was written
+            index[column] = index[column].cat.add_categories([""]).fillna("")
+    return index
+
+
+class _Maps:
+    """Open shards by number, so many at most that other files can still be opened."""
+
+    # Each map holds a file descriptor; a quarter of them leaves room for workers and sockets.
+    LIMIT = max(8, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._open: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, shard: int) -> np.ndarray:
+        found = self._open.get(shard)
+        return found if found is not None else self._map(shard)
+
+    def _map(self, shard: int) -> np.ndarray:
+        path = self.folder / f"shard-{shard:05d}.npy"
+        try:
+            found = np.load(path, mmap_mode="r").view(np.ndarray)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path.name} of the store {self.folder.name} cannot be read ({error}); delete "
+                "that folder and run again to have it rebuilt."
+            ) from error
+        with self._lock:
+            while len(self._open) >= self.LIMIT:
+                self._open.pop(next(iter(self._open)))  # the one opened first
+            self._open[shard] = found
+        return found
