@@ -123,6 +123,20 @@ def test_mimic_variant_is_found_by_name(shared):
 # --- labels and masks -----------------------------------------------------------------------------
 
 
+def test_describe_says_what_a_batch_is(tmp_path, cohort):
+    questions = ecgqa.read_questions(write_shelf(tmp_path, [sample(0), sample(1)]), cohort)
+    text = questions.describe()
+    assert "2 questions (train 2, valid 0, test 0)" in text and "(B, 9) float32" in text
+
+
+def test_only_keeps_labels_with_their_questions(tmp_path, cohort):
+    samples = [sample(i, answer=[("yes", "no")[i % 2]]) for i in range(4)]
+    questions = ecgqa.read_questions(write_shelf(tmp_path, samples), cohort)
+    part = questions.only(questions.table["answer"].map(lambda a: a == ["no"]).to_numpy())
+    assert part.table["sample_id"].tolist() == [1, 3]
+    assert (part.labels([0, 1])[:, part.classes.index("no")] == 1).all()
+
+
 def test_labels_masks_and_type_ids(tmp_path, cohort):
     numeric = ["above the normal range of qt interval", "within the normal range of qt interval"]
     samples = [
@@ -194,11 +208,26 @@ def test_folder_and_zip_read_the_same(tmp_path, cohort):
         ({"question_type": "comparison_irrelevant-verify"}, "ill_typed"),
         ({"question": "  "}, "ill_typed"),
         ({"sample_id": "7"}, "ill_typed"),
+        ({"sample_id": True}, "ill_typed"),
+        ({"question_id": 2**70}, "ill_typed"),
+        ({"ecg_id": [2**70]}, "ill_typed"),
+        ({"ecg_id": []}, "ill_typed"),
+        ({"ecg_id": [True]}, "ill_typed"),
+        ({"ecg_id": ["1"]}, "ill_typed"),
+        ({"ecg_id": [1.0]}, "ill_typed"),
+        ({"question_type": ["single-verify"]}, "ill_typed"),
+        ({"question": "half a \ud800 character"}, "ill_typed"),
+        ({"answer": []}, "ill_typed"),
+        ({"answer": [["yes"]]}, "ill_typed"),
+        ({"answer": {"yes": 1}}, "ill_typed"),
+        ({"attribute": "sinus rhythm"}, "ill_typed"),
+        ({"attribute": [1]}, "ill_typed"),
         ({"answer": ["maybe"]}, "unknown_answer"),
         ({"answer": ["left axis deviation"]}, "answer_not_allowed"),
         ({"template_id": 77}, "unknown_template"),
         ({"question_type": "single-choose", "attribute": ["sinus rhythm", "?"]}, "unknown_option"),
         ({"ecg_id": [4]}, "ecg_not_stored"),
+        ({"ecg_id": [-1]}, "ecg_not_stored"),
     ],
 )
 def test_one_bad_sample_is_dropped_and_listed(tmp_path, cohort, changes, reason):
@@ -207,7 +236,7 @@ def test_one_bad_sample_is_dropped_and_listed(tmp_path, cohort, changes, reason)
     assert len(questions) == 2 and questions.n_in == 3
     assert questions.dropped["reason"].tolist() == [reason]
     sentence = questions.dropped["sentence"].iloc[0]
-    assert "sample 1" in sentence or "ECG 4" in sentence
+    assert "sample 1" in sentence or "is not among the 3 stored" in sentence
     assert reason in questions.summary()
 
 
@@ -217,18 +246,94 @@ def refusal(tmp_path, cohort, samples) -> str:
     return str(error.value)
 
 
+# A sample without a key and a shard that is broken used to end the run. Issue 3 asks that the rest
+# of the data go on: they are listed, and only a source without one usable question is refused.
+
+
 def test_missing_key_names_file_sample_and_key(tmp_path, cohort):
     broken = sample(1)
     del broken["answer"]
-    text = refusal(tmp_path, cohort, [sample(0), broken])
+    folder = write_shelf(tmp_path, [sample(0), broken, None, sample(2)])
+    questions = ecgqa.read_questions(folder, cohort)
+    assert len(questions) == 2 and questions.n_in == 4
+    assert questions.dropped["reason"].tolist() == ["missing_key"] * 2
+    assert questions.dropped["sample_id"].tolist() == [1, -1]
+    text = questions.dropped["sentence"].iloc[0]
     assert "train/00000.json" in text and "sample 1" in text and "no key answer" in text
 
 
-def test_broken_json_and_foreign_answers_are_refused(tmp_path, cohort):
+def test_extra_keys_do_no_harm(tmp_path, cohort):
+    plain = ecgqa.read_questions(write_shelf(tmp_path / "a", [sample(0), sample(1)]), cohort)
+    more = [sample(0, ecg_path=["x"], note={"a": [1]}), sample(1)]
+    questions = ecgqa.read_questions(write_shelf(tmp_path / "b", more), cohort)
+    pd.testing.assert_frame_equal(questions.table, plain.table)
+    assert len(questions.dropped) == 0
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ('[{"template_id": 1,', "broken_json"),
+        ("[" * 100_000, "broken_json"),
+        ("[" + "9" * 5000 + "]", "broken_json"),
+        ('{"a": 1}', "foreign_json"),
+        (b"\xff\xfe\x00", "unreadable_file"),
+    ],
+)
+def test_one_broken_shard_is_listed_and_the_others_go_on(tmp_path, cohort, content, reason):
+    folder = write_shelf(tmp_path, [sample(0), sample(1)])
+    extra = folder / "download/ecgqa/ptbxl/paraphrased/train/10000.json"
+    extra.write_bytes(content if isinstance(content, bytes) else content.encode())
+    questions = ecgqa.read_questions(folder, cohort)
+    assert len(questions) == questions.n_in == 2
+    bad = questions.files[questions.files["reason"] != ""]
+    assert bad["file"].tolist() == ["paraphrased/train/10000.json"]
+    assert bad["reason"].tolist() == [reason] and bad["questions"].tolist() == [-1]
+    assert "paraphrased/train/10000.json" in bad["sentence"].iloc[0]
+    said = f"1 of 2 files not usable: paraphrased/train/10000.json ({reason})"
+    assert said in questions.summary()
+
+
+def test_a_source_without_one_usable_question_is_refused(tmp_path, cohort):
     assert "broken JSON" in refusal(tmp_path / "a", cohort, '[{"template_id": 1,')
     assert "no list of questions" in refusal(tmp_path / "b", cohort, {"a": 1})
     text = refusal(tmp_path / "c", cohort, [sample(0, answer=["maybe"])])
     assert "none of its 1 questions" in text and "'maybe'" in text
+    assert "has no paraphrased questions" in refusal(tmp_path / "d", cohort, [])
+
+
+def test_second_sample_id_of_a_split_is_dropped(tmp_path, cohort):
+    folder = write_shelf(tmp_path, [sample(0), sample(1), sample(1, answer=["no"])])
+    base = folder / "download/ecgqa/ptbxl/paraphrased"
+    (base / "train" / "10000.json").write_text(json.dumps([sample(0), sample(2)]))
+    (base / "test").mkdir()
+    (base / "test" / "00000.json").write_text(json.dumps([sample(0), sample(1)]))
+    questions = ecgqa.read_questions(folder, cohort)
+    assert questions.table["sample_id"].tolist() == [0, 1, 2, 0, 1]
+    assert questions.table["answer"].iloc[1] == ["yes"]
+    assert questions.dropped["reason"].tolist() == ["duplicate_sample_id"] * 2
+    assert "train/10000.json" in questions.dropped["sentence"].iloc[1]
+    assert questions.files["kept"].tolist() == [2, 1, 2]
+    assert questions.files["dropped"].tolist() == [1, 1, 0]
+
+
+def test_empty_splits_count_zero(tmp_path, cohort):
+    folder = write_shelf(tmp_path, [sample(0)])
+    empty = folder / "download/ecgqa/ptbxl/paraphrased/valid"
+    empty.mkdir()
+    (empty / "00000.json").write_text("[]")
+    questions = ecgqa.read_questions(folder, cohort)
+    assert questions.counts().loc["single-verify"].tolist() == [1, 0, 0, 1]
+    assert "no question in valid, test" in questions.summary()
+    assert questions.files["questions"].tolist() == [1, 0]
+    assert questions.shared_patients()["patients in both"].tolist() == [0, 0, 0]
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path, cohort):
+    folder = write_shelf(tmp_path, [sample(0)])
+    for file in (folder / "download/ecgqa/ptbxl").rglob("*.*"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(ecgqa.read_questions(folder, cohort)) == 1
 
 
 def test_no_question_about_these_ecgs(tmp_path, cohort):

@@ -1,9 +1,16 @@
-"""Reads ECG-QA from disk: finds its root in a folder or .zip, its answer tables, its shards.
+"""ECG-QA on disk: its root in a folder or .zip, answer tables, shards, and what makes a sample bad.
 
 Layout (v1.0.2): `.../ecgqa/<variant>/{template,paraphrased}/{train,valid,test}/*.json`, with
 `answers.csv`, `answers_for_each_template.csv`, `{train,valid,test}_ecgs.tsv` beside the flavours.
 
-A file that cannot be used raises one DataError; a sample that cannot be used is dropped and listed.
+Answer tables that cannot be used raise one DataError; a shard raises BrokenShard, which its reader
+lists; a sample has a `problem` or none. Keys beyond KEYS do no harm.
+
+Usage:
+    shelf = open_shelf("ecg-qa.zip", "ptbxl")
+    for name, split in shelf.shards("paraphrased"):
+        samples = load_shard(shelf, name)
+        wrong = [problem(sample, shelf, f"{name}, sample {i}") for i, sample in enumerate(samples)]
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import json
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ecgkit import runtime
@@ -39,6 +47,7 @@ QUESTION_TYPES = tuple(
 ATTRIBUTE_TYPES = (
     "scp_code", "noise", "stage_of_infarction", "extra_systole", "heart_axis", "numeric_feature",
 )  # fmt: skip
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -55,8 +64,35 @@ class Shelf:
     def label(self) -> str:
         return f"{self.place.label}/{self.root}".rstrip("/")
 
+    @cached_property
+    def known(self) -> frozenset[str]:
+        return frozenset(self.answers)
+
+    def shards(self, flavour: str) -> list[tuple[str, str]]:
+        """[(file, split)] of one flavour, split by split, files in the order of their names."""
+        folders = [(f"{flavour}/{split}/", split) for split in SPLITS]
+        return [
+            (name, split)
+            for folder, split in folders
+            for name in self.files
+            if name.startswith(folder) and name.endswith(".json")
+        ]
+
+
+class BrokenShard(DataError):
+    """A shard that cannot be used as a whole; `reason` is its code."""
+
+    def __init__(self, reason: str, sentence: str):
+        super().__init__(sentence)
+        self.reason = reason
+
 
 # --- finding --------------------------------------------------------------------------------------
+
+
+def variant_of(cohort_name: str) -> str:
+    """Which ECG-QA asks about a source: mimic-iv-ecg, or ptbxl, which the kit writes itself too."""
+    return "mimic-iv-ecg" if cohort_name.startswith("mimic") else "ptbxl"
 
 
 def open_shelf(source: str | Path, variant: str = "ptbxl") -> Shelf:
@@ -101,7 +137,7 @@ def _pick(roots: list[str], variant: str, label: str) -> str:
 
 def _read(place, name: str) -> str:
     try:
-        return place.read(name).decode("utf-8")
+        return place.read(name).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{place.label} has no {name}; take ECG-QA as published.") from None
     except (UnicodeDecodeError, zipfile.BadZipFile, OSError) as error:
@@ -148,84 +184,51 @@ def read_ecg_ids(shelf: Shelf) -> dict[str, list[int]]:
 # --- samples --------------------------------------------------------------------------------------
 
 
-def read_samples(shelf: Shelf, flavour: str) -> tuple[list[dict], list[dict]]:
-    """Every sample of one flavour -> (usable ones, dropped ones); each sample gains `split`.
-
-    Dropped rows hold split, sample_id, question_type, reason, sentence. Raises DataError for broken
-    JSON, a sample that lacks a key, or a file none of whose samples can be used.
+def load_shard(shelf: Shelf, name: str) -> list:
+    """What one shard lists, unchecked. Raises BrokenShard: unreadable_file, broken_json or
+    foreign_json.
     """
-    kept, dropped = [], []
-    known = set(shelf.answers)
-    for split in SPLITS:
-        folder = f"{flavour}/{split}/"
-        for name in (f for f in shelf.files if f.startswith(folder) and f.endswith(".json")):
-            samples = _load(shelf, name)
-            bad = 0
-            for position, sample in enumerate(samples):
-                problem = _problem(sample, shelf.valid, known, name, position)
-                if problem is None:
-                    sample["split"] = split
-                    kept.append(sample)
-                else:
-                    bad += 1
-                    dropped.append(drop(sample, split, *problem))
-            _refuse_useless(samples, bad, dropped, shelf, name)
-    if not kept and not dropped:
-        raise DataError(f"{shelf.label} has no {flavour} questions; try the other FLAVOUR.")
-    return kept, dropped
-
-
-def drop(sample: dict, split: str, reason: str, sentence: str) -> dict:
-    """One row of the table of dropped questions."""
-    names = ("sample_id", "question_type", "template_id")
-    return {"split": split, **{n: sample[n] for n in names}, "reason": reason, "sentence": sentence}
-
-
-def _load(shelf: Shelf, name: str) -> list[dict]:
-    text = _read(shelf.place, shelf.root + name)
     try:
-        samples = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{name} of {shelf.label} is broken JSON ({error}); refetch.") from error
+        samples = json.loads(_read(shelf.place, shelf.root + name))
+    except DataError as error:
+        raise BrokenShard("unreadable_file", str(error)) from error
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
+        why = str(error) or type(error).__name__
+        raise BrokenShard(
+            "broken_json", f"{name} of {shelf.label} is broken JSON ({why}); fetch it again."
+        ) from error
     if not isinstance(samples, list):
-        raise DataError(f"{name} of {shelf.label} is no list of questions; take the published one.")
-    for position, sample in enumerate(samples):
-        missing = KEYS if not isinstance(sample, dict) else [k for k in KEYS if k not in sample]
-        if missing:
-            raise DataError(
-                f"{name} of {shelf.label}: sample {position} has no key {', '.join(missing)}; "
-                f"each question needs {', '.join(KEYS)}."
-            )
+        raise BrokenShard(
+            "foreign_json",
+            f"{name} of {shelf.label} is no list of questions; take the published one.",
+        )
     return samples
 
 
-def _refuse_useless(samples, bad: int, dropped: list, shelf: Shelf, name: str) -> None:
-    if samples and bad == len(samples):
-        raise DataError(
-            f"{name} of {shelf.label}: none of its {bad} questions can be used; the first: "
-            f"{dropped[-bad]['sentence']}"
+def problem(sample, shelf: Shelf, where: str) -> tuple[str, str] | None:
+    """(reason, sentence) if a sample cannot be used, else None. `where` opens the sentence."""
+    missing = KEYS if not isinstance(sample, dict) else [k for k in KEYS if k not in sample]
+    if missing:
+        return (
+            "missing_key",
+            f"{where} has no key {', '.join(missing)}; each question needs {', '.join(KEYS)}.",
         )
-
-
-def _problem(sample, valid: dict, known: set, name: str, position: int) -> tuple[str, str] | None:
-    """(reason, sentence) if a sample cannot be used, else None."""
-    where = f"{name}, sample {position}"
     wrong = _ill_typed(sample)
     if wrong:
         value = repr(sample[wrong])[:60]
         return "ill_typed", f"{where}: {wrong} is {value}, not what the format asks."
-    if sample["template_id"] not in valid:
+    if sample["template_id"] not in shelf.valid:
         return "unknown_template", f"{where}: template {sample['template_id']} has no answer list."
-    unknown = [a for a in sample["answer"] if a not in known]
+    unknown = [a for a in sample["answer"] if a not in shelf.known]
     if unknown:
         return "unknown_answer", f"{where}: answer {unknown[0]!r} is not in answers.csv."
-    allowed = {*valid[sample["template_id"]], "none"}
+    allowed = {*shelf.valid[sample["template_id"]], "none"}
     outside = [a for a in sample["answer"] if a not in allowed]
     if outside:
         number = sample["template_id"]
         return "answer_not_allowed", f"{where}: {outside[0]!r} is no answer of template {number}."
-    options = option_names(sample)
-    if options is not None and (len(options) != 2 or not known.issuperset(options)):
+    options = option_names(sample["question_type"], sample["attribute_type"], sample["attribute"])
+    if options is not None and (len(options) != 2 or not shelf.known.issuperset(options)):
         return "unknown_option", f"{where}: the options {options} are not two answer classes."
     return None
 
@@ -233,34 +236,48 @@ def _problem(sample, valid: dict, known: set, name: str, position: int) -> tuple
 def _ill_typed(sample: dict) -> str | None:
     """The first key whose value has the wrong type, or None."""
     for key in ("template_id", "question_id", "sample_id"):
-        if type(sample[key]) is not int:
+        if not _is_id(sample[key]):
             return key
     if sample["question_type"] not in QUESTION_TYPES:
         return "question_type"
     if sample["attribute_type"] not in ATTRIBUTE_TYPES:
         return "attribute_type"
-    if not isinstance(sample["question"], str) or not sample["question"].strip():
+    if not is_wording(sample["question"]):
         return "question"
-    if not _all(sample["answer"], str):
+    if not _all(sample["answer"], is_string):
         return "answer"
     n_ecgs = 1 if sample["question_type"].startswith("single") else 2
-    if not _all(sample["ecg_id"], int) or len(sample["ecg_id"]) != n_ecgs:
+    if not _all(sample["ecg_id"], _is_id) or len(sample["ecg_id"]) != n_ecgs:
         return "ecg_id"
     attribute = sample["attribute"]
     needed = sample["question_type"] == "single-choose"
-    if (attribute is not None or needed) and not _all(attribute, str):
+    if (attribute is not None or needed) and not _all(attribute, is_string):
         return "attribute"
     return None
 
 
-def _all(values, kind: type) -> bool:
-    return isinstance(values, list) and bool(values) and all(type(v) is kind for v in values)
+def _all(values, right) -> bool:
+    return isinstance(values, list) and bool(values) and all(right(v) for v in values)
 
 
-def option_names(sample: dict) -> list[str] | None:
+def _is_id(value) -> bool:
+    """A whole number that 64 bits hold."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def is_string(value) -> bool:
+    """Text without halves of characters, which JSON may hold and no file can."""
+    return isinstance(value, str) and not _HALF.search(value)
+
+
+def is_wording(value) -> bool:
+    return is_string(value) and bool(value.strip())
+
+
+def option_names(question_type: str, attribute_type: str, attribute) -> list[str] | None:
     """The two answers a choose question offers, of a numeric option the range; None for others."""
-    if sample["question_type"] != "single-choose":
+    if question_type != "single-choose":
         return None
-    if sample["attribute_type"] == "numeric_feature":
-        return [name.split(" of ")[0] for name in sample["attribute"]]
-    return list(sample["attribute"])
+    if attribute_type == "numeric_feature":
+        return [name.split(" of ")[0] for name in attribute]
+    return list(attribute)

@@ -33,7 +33,8 @@ from ecgkit.models.losses_qa import answer_bce
 from ecgkit.tasks import metrics
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
 from ecgkit.tasks.upperbound import set_prior, transformer_config
-from ecgkit.text.question_tokenizer import encode_questions, question_tokenizer
+from ecgkit.text.question_cache import open_tokens
+from ecgkit.text.question_tokenizer import question_tokenizer
 from ecgkit.types import DataError
 
 
@@ -118,7 +119,7 @@ def prepare(config, cohort, questions) -> QAData:
     texts = questions.table["question"].to_numpy()
     tokenizer = question_tokenizer(texts[questions.index("train")], config.vocab_size,
                                    config.tokenizer)
-    ids, padding = encode_questions(tokenizer, texts, config.max_text)
+    ids, padding = open_tokens(tokenizer, texts, config.max_text).all()
     rows = questions.table[["row1", "row2"]].to_numpy()
     name = f"{cohort.fingerprint}-{questions.source}-{questions.flavour}-{len(questions)}"
     return QAData(cohort.store, questions, tokenizer, ids, padding, rows[:, 0], rows[:, 1], name)

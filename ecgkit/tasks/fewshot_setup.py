@@ -49,13 +49,7 @@ def focus(questions, config):
         )
     elif config.attribute_type:
         right &= kind
-    kept = table[right].reset_index(drop=True)
-    return dataclasses.replace(
-        questions,
-        table=kept,
-        _answers=questions._answers[right],
-        _options=questions._options[right],
-    )
+    return questions.only(right)
 
 
 # --- episodes -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ecgkit.types import ModelError
 
@@ -44,9 +45,10 @@ def train_tokenizer(questions: Sequence[str], vocab_size: int):
 
     normaliser = normalizers.BertNormalizer(lowercase=True)
     splitter = pre_tokenizers.BertPreTokenizer()
-    counts = Counter(
-        word for text, n in Counter(questions).items()
-        for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(text)) * n)
+    counts = Counter()
+    for text, n in Counter(questions).items():
+        for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(text)):
+            counts[word] += n
     letters = sorted({letter for word in counts for letter in word})
     pieces = [*SPECIAL, *letters, *("##" + letter for letter in letters)]
     words = sorted((w for w in counts if len(w) > 1), key=lambda w: (-counts[w], w))
@@ -88,13 +90,21 @@ def encode_questions(tokenizer, questions: Sequence[str], max_tokens: int = 512)
 
     Each distinct wording is tokenised once; longer questions are cut at `max_tokens`.
     """
-    distinct, which = np.unique(np.asarray(questions, dtype=object), return_inverse=True)
-    coded = tokenizer(list(distinct), truncation=True, max_length=max_tokens)["input_ids"]
+    which, distinct = pd.factorize(np.asarray(questions, dtype=object))
+    coded = token_lists(tokenizer, distinct.tolist(), max_tokens)
     ids = np.full((len(coded), max(map(len, coded))), tokenizer.pad_token_id, dtype=np.int64)
     lengths = np.array([len(row) for row in coded])
     inside = np.arange(ids.shape[1]) < lengths[:, None]
     ids[inside] = np.concatenate([np.asarray(row) for row in coded])
     return ids[which], ~inside[which]
+
+
+def token_lists(tokenizer, texts: list[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of each text with its special tokens, cut at `max_tokens`."""
+    return tokenizer(
+        texts, truncation=True, max_length=max_tokens,
+        return_attention_mask=False, return_token_type_ids=False,
+    )["input_ids"]  # fmt: skip
 
 
 def _hub_reachable(seconds: float = 3.0) -> bool:
