@@ -14,25 +14,15 @@ from __future__ import annotations
 
 import functools
 import os
-import re
-import struct
 import threading
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ecgkit.data import local_copy
+from ecgkit.data.zip_directory import Members, leaves, read_member
 from ecgkit.types import DataError
-
-_ABSOLUTE = re.compile(r"^(/|[A-Za-z]:)")
-
-
-def leaves(name: str) -> bool:
-    """Whether a relative name would lead out of its place."""
-    name = name.replace("\\", "/")
-    return ".." in name.split("/") or bool(_ABSOLUTE.match(name))
 
 
 class Folder:
@@ -122,11 +112,7 @@ class Zip:
         # One handle per thread: a shared one would make readers wait for each other's seeks.
         if not hasattr(self._local, "file"):
             self._local.file = open(self.path, "rb", buffering=0)
-        try:
-            return _read_member(self._local.file, member, self.path, self.root + name)
-        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
-            # RuntimeError: a compression this Python was built without.
-            raise OSError(f"damaged inside {self.label}: {error}") from error
+        return read_member(self._local.file, member, self.path, self.root + name)
 
     def exists(self, name: str) -> bool:
         return self.root + name in self._members.rows
@@ -151,11 +137,13 @@ class Zip:
         return {name: stamp for (name, _), stamp in zip(known, zip(sizes, crcs))}
 
     def find(self, name: str) -> str | None:
-        """The folder inside the .zip nearest its top with the file `name` ('a/'); None: none."""
+        """The folder nearest the top with the file `name`, '' or however deep ('a/'), or None."""
+        n = len(self.root)
         hits = [
-            member
+            member[n:]
             for member in self._members.rows
             if member.endswith(name)
+            and member.startswith(self.root)
             and member.rsplit("/", 1)[-1] == name
             and not member.startswith("__MACOSX")
         ]
@@ -205,50 +193,7 @@ def _open_zip(path: Path, what: str) -> Zip:
     return Zip(local_copy.local(path), origin=path)
 
 
-# --- inside a .zip --------------------------------------------------------------------------------
-
-_MEMBER = np.dtype(
-    [("at", "<i8"), ("packed", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("how", "u1"), ("key", "?")]
-)
-
-
-class _Members:
-    """The directory of a .zip as one array and one dict: a third of what zipfile's objects take."""
-
-    def __init__(self, path: Path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                infos = [info for info in archive.infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
-            raise DataError(f"{path} is a damaged .zip ({error}); fetch it again.") from error
-        names = [info.filename.replace("\\", "/") for info in infos]
-        self.refused = tuple(
-            f"{path.name} names a file {name!r} outside itself; it was passed over."
-            for name in names
-            if leaves(name)
-        )
-        self.rows = {name: row for row, name in enumerate(names) if not leaves(name)}
-        self.table = np.array(
-            [
-                (
-                    i.header_offset,
-                    i.compress_size,
-                    i.file_size,
-                    i.CRC,
-                    i.compress_type,
-                    i.flag_bits & 1,
-                )
-                for i in infos
-            ],
-            _MEMBER,
-        )
-
-    def get(self, name: str) -> tuple | None:
-        row = self.rows.get(name)
-        return None if row is None else self.table[row].item()
-
-
-def _members_of(path: Path) -> _Members:
+def _members_of(path: Path) -> Members:
     try:
         stat = path.stat()
     except OSError as error:
@@ -257,30 +202,9 @@ def _members_of(path: Path) -> _Members:
 
 
 @functools.lru_cache(maxsize=4)
-def _remembered(path: Path, size: int, changed: int) -> _Members:
+def _remembered(path: Path, size: int, changed: int) -> Members:
     """Read once per process, however often a place is pickled into it."""
-    return _Members(path)
-
-
-def _read_member(file, member: tuple, path: Path, name: str) -> bytes:
-    """Bytes of one member, checked against its size and CRC-32."""
-    at, packed, size, crc, how, locked = member
-    if locked:
-        raise OSError(f"{path.name} is locked with a password: unpack it and give the folder")
-    if how not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    file.seek(at)
-    head = file.read(30)
-    if head[:4] != b"PK\x03\x04":
-        raise zipfile.BadZipFile("no header where the directory says")
-    file.seek(sum(struct.unpack("<HH", head[26:30])), os.SEEK_CUR)
-    data = file.read(packed)
-    if how == zipfile.ZIP_DEFLATED:
-        data = zlib.decompressobj(-15).decompress(data, size + 1)
-    if len(data) != size or zlib.crc32(data) != crc:
-        raise zipfile.BadZipFile("wrong length or checksum")
-    return data
+    return Members(path)
 
 
 # --- folders --------------------------------------------------------------------------------------
