@@ -10,11 +10,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ecgkit import __version__
+from ecgkit import __version__, cli_data
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = cli_data.with_verb(list(sys.argv[1:] if argv is None else argv))
     args = _parser().parse_args(argv)
     try:
         return args.action(args)
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. 03 or 03_baselines; none = all"
     )
     run.add_argument("--preset", default="demo", help="tiny | demo | paper")
-    _data_options(run)
+    cli_data.data_options(run)
     run.add_argument("--out", default="", help="folder to write to (default runs/<preset>)")
     run.add_argument(
         "--set",
@@ -60,10 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(action=_doctor)
 
-    data = commands.add_parser("data", help="open a data set and say what is in it")
-    _data_options(data)
-    data.add_argument("--fs", default=100, help="sampling rate of the store in Hz")
-    data.set_defaults(action=_data)
+    cli_data.add_commands(commands)
 
     plot = commands.add_parser("plot", help="draw an ECG (WFDB record, CSV or NPY) on ECG paper")
     plot.add_argument("record", help="path of the record")
@@ -80,13 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--device", default="cpu")
     parity.set_defaults(action=_parity)
     return parser
-
-
-def _data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", default="synthetic", help="'synthetic', or a folder or .zip that holds PTB-XL"
-    )
-    parser.add_argument("--ecgqa", default="", help="folder or .zip that holds ECG-QA")
 
 
 def _run(args) -> int:
@@ -117,30 +108,6 @@ def _doctor(args) -> int:
     from ecgkit.runtime import environment_report
 
     print(environment_report())
-    return 0
-
-
-def _data(args) -> int:
-    from ecgkit.config import KitConfig
-    from ecgkit.data.cohort import open_cohort
-    from ecgkit.data.ecgqa import open_questions
-
-    config = KitConfig.from_params({"data": args.data, "ecgqa": args.ecgqa, "fs": args.fs})
-    cohort = open_cohort(config)
-    questions = open_questions(config, cohort)
-    print(
-        f"{cohort.name}: {len(cohort.table)} ECGs of {cohort.table.patient_id.nunique()} patients "
-        "at "
-        f"{cohort.store.fs} Hz, {len(cohort.quarantine)} quarantined; fingerprint "
-        f"{cohort.fingerprint}"
-    )
-    print(
-        f"questions ({questions.source}): {len(questions.table)} kept, {len(questions.dropped)} "
-        "dropped"
-    )
-    print(
-        questions.table.groupby(["question_type", "split"]).size().unstack(fill_value=0).to_string()
-    )
     return 0
 
 

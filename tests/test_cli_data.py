@@ -1,5 +1,7 @@
 """`ecgkit data`: what each subcommand prints, writes and refuses; the data cards."""
 
+import shutil
+
 import pytest
 
 from ecgkit import cli
@@ -46,3 +48,67 @@ def test_card_agrees_with_the_registry(name):
 def test_unknown_card_names_those_there_are():
     with pytest.raises(DataError, match="ptbxl"):
         cards.read("ptb")
+
+
+def test_card_and_list_print_them(capsys):
+    assert run(capsys, "card", "mimic-iv-ecg")[1].strip() == cards.read("mimic-iv-ecg").strip()
+    code, out, _ = run(capsys, "list")
+    assert code == 0 and all(f"\n{name} " in out for name in cards.names())
+    code, _, err = run(capsys, "card", "ptb")
+    assert code == 2 and "ptbxl" in err
+
+
+# --- fetch ----------------------------------------------------------------------------------------
+
+
+def test_fetch_explains_what_it_may_not_fetch(capsys):
+    code, out, err = run(capsys, "fetch", "mimic-iv")
+    assert code == 2 and out == "" and "CITI" in err and "wget" in err
+
+
+def test_fetch_refuses_a_mirror_that_is_no_address(capsys, tmp_path):
+    code, _, err = run(capsys, "fetch", "ptbxl", "--out", str(tmp_path), "--mirror", "/disk")
+    assert code == 2 and "http" in err and not list(tmp_path.iterdir())
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+SMALL = ("--cohort-size", "40", "--fs", "100")
+
+
+def test_check_of_the_simulated_cohort(capsys):
+    code, out, _ = run(capsys, "check", *SMALL)
+    assert code == 0 and "in = stored + quarantined: 40 = 40 + 0" in out
+    assert "I + III = II" in out and "single-verify" in out and "questions (simulated" in out
+
+
+def test_data_without_a_verb_is_check(capsys):
+    assert run(capsys, *SMALL) == run(capsys, "check", *SMALL)
+
+
+def test_check_of_real_recordings_and_questions(capsys, shared):
+    data, ecgqa = (str(shared / "data" / n) for n in ("ptbxl-subset-400.zip", "ecgqa-subset.zip"))
+    code, out, _ = run(capsys, "check", "--data", data, "--ecgqa", ecgqa, "--fs", "100")
+    assert code == 0 and "in = stored + quarantined: 400 = 400 + 0" in out
+    assert "in = kept + dropped: 24348 = 489 + 23859" in out
+    assert "dropped, ecg_not_stored: 23859, for one: ECG " in out
+    assert "questions: not looked at" in run(capsys, "--data", data, "--fs", "100")[1]
+
+
+def test_check_of_a_wrong_path_is_a_sentence(capsys):
+    code, _, err = run(capsys, "check", "--data", "nowhere.zip")
+    assert code == 2 and "nowhere.zip" in err
+    code, _, err = run(capsys, "check", "--fs", "fast")
+    assert code == 2 and "FS is 'fast'" in err
+
+
+def test_check_names_each_reason_once(capsys, tmp_path, tiny_cohort):
+    """Two records without their samples: a line of the quarantine, not two."""
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_cohort.place.root, folder)
+    for name in tiny_cohort.table["source_name"][:2]:
+        (folder / f"{name}.dat").unlink()
+    n = len(tiny_cohort)
+    code, out, _ = run(capsys, "check", "--data", str(folder), "--fs", "100")
+    assert code == 0 and f"in = stored + quarantined: {n} = {n - 2} + 2" in out
+    assert out.count("quarantined, missing_file: 2, for one: ") == 1

@@ -20,6 +20,7 @@ LAYERS = [
     "reports",
     "parity",
     "runner",
+    "cli_data",
     "cli",
     "__main__",
 ]

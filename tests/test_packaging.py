@@ -52,6 +52,19 @@ def test_all_is_the_sum_of_the_extras():
     assert groups.pop("all") == [f"ecgkit[{','.join(groups)}]"]
 
 
+def test_data_cards_travel_with_the_package():
+    """Globs of package data, tried on the tree: an installed kit prints its cards too."""
+    globs = PYPROJECT["tool"]["setuptools"]["package-data"]["ecgkit.data"]
+    carried = {path for pattern in globs for path in (ROOT / "ecgkit" / "data").glob(pattern)}
+    assert carried == set((ROOT / "ecgkit" / "data").rglob("*.md")) and len(carried) >= 6
+
+
+def test_readme_names_every_extra():
+    readme = (ROOT / "README.md").read_text()
+    for name in PYPROJECT["project"]["optional-dependencies"]:
+        assert f"`{name}`" in readme, f"README.md does not mention the extra {name}"
+
+
 def test_import_is_light():
     code = (
         "import time; t = time.perf_counter(); import ecgkit, sys; "

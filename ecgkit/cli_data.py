@@ -1,0 +1,302 @@
+"""`ecgkit data VERB`: list, card, check, fetch, synthesize, map, preprocess, export, import.
+
+Each verb is a few lines that call the package; options that are settings carry their names and
+their docs (`KitConfig`). Exit codes as in `cli`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from ecgkit.config import KitConfig
+from ecgkit.types import ConfigError
+
+_COHORT = ("fs", "seconds", "accept", "cohort_size")
+_SUBSET = ("sample", "fraction", "sample_seed")
+_WORKERS = ("jobs", "backend", "scheduler")
+_LAYOUTS = ("ptbxl", "mimic-iv-ecg", "challenge")
+_PUBLISHED = ("published-qa", "grounding")
+
+
+def add_commands(commands) -> None:
+    """Adds `data` and its verbs to the sub-parsers of the `ecgkit` command."""
+    data = commands.add_parser(
+        "data", help="sources of ECGs and questions: list, check, fetch, ..."
+    )
+    verbs = data.add_subparsers(required=True, metavar="VERB")
+
+    def add(name: str, action, text: str) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        verb.set_defaults(action=action)
+        return verb
+
+    add("list", _list, "the sources the kit reads")
+    add("card", _card, "the data card of one source").add_argument("name")
+
+    check = add("check", _check, "open a source: doctor's table, what is left out, its questions")
+    data_options(check)
+    _settings(check, *_COHORT, *_SUBSET, "flavour", *_WORKERS)
+
+    fetch = add("fetch", _fetch, "download an open source, or say what to do for others")
+    fetch.add_argument("name")
+    fetch.add_argument("--out", default="", help="folder to put it in (default: data/)")
+    fetch.add_argument("--mirror", default="", help="http(s) address instead of the publisher's")
+
+    synthesize = add("synthesize", _synthesize, "write a simulated source in another one's layout")
+    synthesize.add_argument("--layout", default="ptbxl", choices=_LAYOUTS)
+    synthesize.add_argument("--n", type=int, default=200, help="ECGs to write")
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--rates", default="500", help="Hz, e.g. 100,500 (PTB-XL's layout)")
+    synthesize.add_argument("--jobs", type=int, default=0, help="processes; 0 = one per core")
+    synthesize.add_argument("--out", required=True, help="new folder")
+
+    mapped = add("map", _map, "join ECG-QA to recordings: published JSON with ecg_path")
+    data_options(mapped)
+    _settings(mapped, *_COHORT, *_SUBSET, "flavour", *_WORKERS)
+    mapped.add_argument("--out", required=True, help="new folder")
+
+    ready = add("preprocess", _preprocess, "build store, cached view and tokenised questions")
+    data_options(ready)
+    _settings(ready, *_COHORT, *_SUBSET, "flavour", *_WORKERS)
+    ready.add_argument("--length", default="crop", choices=("crop", "pad", "segment"))
+    ready.add_argument("--filter", default="none", help="none | highpass | bandpass | powerline")
+    ready.add_argument("--normalise", default="none", help="none | per_lead | global (z-score)")
+    ready.add_argument(
+        "--tokenizer", default="", help="hub id or folder; '' = one trained on these questions"
+    )
+
+    export = add("export", _export, "write a published layout, for the older code")
+    export.add_argument("--to", required=True, choices=_PUBLISHED)
+    data_options(export)
+    _settings(export, *_COHORT, *_SUBSET, "flavour", *_WORKERS)
+    export.add_argument("--root", help="folder of the unpacked recordings, if --data is a .zip")
+    export.add_argument(
+        "--tokenizer", default="", help="counts tokens, e.g. bert-base-uncased ('' = words + 2)"
+    )
+    export.add_argument("--out", required=True, help="new folder")
+
+    bring = add("import", _import, "read a published layout back and say what is in it")
+    bring.add_argument("--from", dest="folder", required=True, help="folder with its .tsv files")
+
+
+def with_verb(argv: list[str]) -> list[str]:
+    """`data --data X` is `data check --data X`."""
+    bare = argv[:1] == ["data"] and (len(argv) == 1 or argv[1].startswith("--"))
+    return ["data", "check", *argv[1:]] if bare and "--help" not in argv else argv
+
+
+def data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", default="synthetic", help="'synthetic', or a folder or .zip that holds a source"
+    )
+    parser.add_argument("--ecgqa", default="", help="folder or .zip that holds ECG-QA")
+
+
+def _settings(parser: argparse.ArgumentParser, *names: str) -> None:
+    """One option per setting, its doc as help; what is not given keeps the preset's value."""
+    docs = {f.name: f.metadata["doc"] for f in dataclasses.fields(KitConfig)}
+    for name in names:
+        also = ["--seed"] if name == "sample_seed" else []
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, *also, dest=name, metavar="VALUE", help=docs[name])
+
+
+def _config(args) -> KitConfig:
+    names = {f.name for f in dataclasses.fields(KitConfig)}
+    return KitConfig.from_params({k: v for k, v in vars(args).items() if k in names})
+
+
+# --- what there is --------------------------------------------------------------------------------
+
+
+def _list(args) -> int:
+    from ecgkit.data import cards
+    from ecgkit.data.sources import SOURCES
+
+    rows = [("name", "version", "licence", "fs", "access", "records")]
+    for name in (*SOURCES, *(n for n in cards.names() if n not in SOURCES)):
+        facts = cards.facts(name)
+        told = (facts[key] for key in ("version", "licence", "fs", "access", "records, patients"))
+        rows.append((name, *(text.split(" (")[0].split(";")[0].split(":")[0] for text in told)))
+    _print_columns(rows)
+    print("\necgkit data card NAME says more; ecgkit data fetch NAME downloads the open ones.")
+    return 0
+
+
+def _card(args) -> int:
+    from ecgkit.data import cards
+
+    print(cards.read(args.name))
+    return 0
+
+
+def _fetch(args) -> int:
+    from ecgkit.data import fetch
+
+    path = fetch.fetch(args.name, args.out, args.mirror)
+    note = fetch.DOWNLOADS[args.name].note
+    print(f"{path} is complete and checked.{' ' + note if note else ''}")
+    option = "--data PTBXL --ecgqa" if args.name == "ecg-qa" else "--data"
+    print(f"Next: ecgkit data check {option} {path}")
+    return 0
+
+
+# --- what is in it --------------------------------------------------------------------------------
+
+
+def _check(args) -> int:
+    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.doctor import table
+
+    config = _config(args)
+    cohort = open_cohort(config, quiet=True)
+    source, store = cohort.source, cohort.store
+    print(
+        f"{source.title} ({source.name} {source.version}, {source.licence})\n"
+        f"{len(cohort)} ECGs of {cohort.table.patient_id.nunique()} patients at {store.fs} Hz; "
+        f"fingerprint {cohort.fingerprint}\n"
+        f"in = stored + quarantined: {store.n_in} = {len(store)} + {len(cohort.quarantine)}\n"
+    )
+    checks = table(cohort)
+    _print_columns([tuple(checks.columns), *checks.astype(str).itertuples(index=False)])
+    _print_reasons("quarantined", cohort.quarantine)
+    _check_questions(config, cohort)
+    return 0
+
+
+def _check_questions(config: KitConfig, cohort) -> None:
+    from ecgkit.data.ecgqa import open_questions
+
+    if not config.ecgqa and not cohort.simulated:
+        print("\nquestions: not looked at; --ecgqa names a folder or .zip of ECG-QA.")
+        return
+    questions = open_questions(config, cohort, quiet=True)
+    print(
+        f"\nquestions ({questions.source}, {questions.flavour}), in = kept + dropped: "
+        f"{questions.n_in} = {len(questions)} + {len(questions.dropped)}"
+    )
+    print(questions.counts().to_string())
+    _print_reasons("dropped", questions.dropped)
+
+
+def _print_reasons(what: str, table) -> None:
+    """Per reason how many, and one sentence of them."""
+    for reason, lines in table.groupby("reason", sort=True):
+        print(f"{what}, {reason}: {len(lines)}, for one: {lines['sentence'].iloc[0]}")
+
+
+def _print_columns(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def _synthesize(args) -> int:
+    from ecgkit.data.layouts import write_layout
+
+    try:
+        rates = tuple(int(rate) for rate in args.rates.split(","))
+    except ValueError:
+        raise ConfigError(f"--rates is {args.rates!r}; give Hz, e.g. 100,500.") from None
+    folder = write_layout(_new(args.out), args.layout, args.n, args.seed, rates, args.jobs)
+    print(f"{folder}: {args.n} simulated ECGs as {args.layout}")
+    print(f"Next: ecgkit data check --data {folder}")
+    return 0
+
+
+def _map(args) -> int:
+    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.qa_mapped import write_mapped
+
+    config, out = _config(args), _new(args.out)
+    write_mapped(config, open_cohort(config), out)
+    return 0
+
+
+def _preprocess(args) -> int:
+    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.ecgqa import open_questions
+    from ecgkit.data.parallel import Workers
+
+    config = _config(args)
+    cohort = open_cohort(config)
+    how = {key: getattr(args, key) for key in ("length", "filter", "normalise")}
+    view = cohort.view(fs=config.fs, seconds=config.seconds, **how)
+    ready = view.cached(workers=Workers.of(config))
+    print(f"store: {_size(cohort.base.folder)} in {cohort.base.folder}")
+    print(f"view: {ready.describe()}; {_size(ready.folder)} in {ready.folder}")
+    _tokenise(open_questions(config, cohort), args.tokenizer)
+    return 0
+
+
+def _tokenise(questions, source: str) -> None:
+    from ecgkit.text.question_cache import open_tokens
+    from ecgkit.text.question_tokenizer import question_tokenizer
+
+    texts = questions.table["question"].to_numpy()
+    tokenizer = question_tokenizer(texts[questions.index("train")], source=source)
+    tokens = open_tokens(tokenizer, texts)
+    print(
+        f"tokens: {len(texts)} questions in {len(tokens.starts) - 1} wordings, "
+        f"{tokens.ids.nbytes / 1e6:.1f} MB"
+    )
+
+
+def _export(args) -> int:
+    from ecgkit.data import published_layout as layout
+    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.ecgqa import open_questions
+    from ecgkit.data.grounding import read_grounding
+
+    grounding = args.to == "grounding"
+    args.flavour = "template" if grounding else args.flavour  # its rules read template wordings
+    config, out = _config(args), _new(args.out)
+    cohort = open_cohort(config)
+    questions = open_questions(config, cohort)
+    if grounding:
+        done = layout.export_grounding(read_grounding(questions), cohort, out, root=args.root)
+    else:
+        count = _token_counter(args.tokenizer) if args.tokenizer else layout.count_words
+        done = layout.export_questions(questions, cohort, out, root=args.root, count_tokens=count)
+    print(done.summary())
+    _print_reasons("left out", done.left_out)
+    return 0
+
+
+def _token_counter(source: str):
+    """Question -> its length in tokens of the tokenizer `source` (hub id or folder)."""
+    from ecgkit.text.question_tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(source)
+    return lambda question: len(tokenizer(question)["input_ids"])
+
+
+def _import(args) -> int:
+    from ecgkit.data import published_import
+
+    folder = Path(args.folder).expanduser()
+    grounding = (folder / "grounding_class.csv").exists()
+    read = published_import.import_grounding if grounding else published_import.import_questions
+    found = read(folder)
+    print(f"{folder}: {found.summary()}; {len(found.classes)} classes")
+    by = ["attribute" if grounding else "question_type", "split"]
+    print(found.table.groupby(by).size().unstack(fill_value=0).to_string())
+    _print_reasons("left out", found.left_out)
+    return 0
+
+
+def _new(out: str) -> Path:
+    """The folder to write. Raises ConfigError where something is there already."""
+    folder = Path(out).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--out is {out!r}, which is there already; give a new folder.")
+    return folder
+
+
+def _size(folder: Path) -> str:
+    return f"{sum(p.stat().st_size for p in Path(folder).rglob('*') if p.is_file()) / 1e6:.1f} MB"
