@@ -13,7 +13,7 @@ Usage:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -69,13 +69,14 @@ class Findings:
     goldberger: float  # the same of the worst augmented lead
     checksum_ok: int  # 1 right, 0 wrong, -1 the header has none
     digest: str  # 16 hex digits of samples, baselines and gains in the kit's lead order
+    where: dict  # the leads that a sentence will name, by reason; no column
 
     def columns(self) -> dict:
         """The scalars for the store's index, keyed by `COLUMNS`."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
-COLUMNS = tuple(field.name for field in fields(Findings))
+COLUMNS = tuple(field.name for field in fields(Findings))[:-1]
 
 
 def problem(findings: Findings, rates=None, accept=()) -> RecordError | None:
@@ -92,12 +93,15 @@ def problem(findings: Findings, rates=None, accept=()) -> RecordError | None:
 
 def _problems(f: Findings, rates):
     """Yields (reason, sentence), worst first: a dead lead is named before what follows from it."""
-    if f.n_flat < 0:
+    if "no_signal" in f.where:
         yield "no_signal", "every lead is missing or constant"
     if f.worst_missing > MISSING:
-        yield "missing_lead", f"{f.worst_missing:.0%} of one of its leads is marked as missing"
-    if f.n_flat > 0:
-        yield "flat_lead", f"{f.n_flat} of its leads {'is' if f.n_flat == 1 else 'are'} constant"
+        yield (
+            "missing_lead",
+            f"{f.worst_missing:.0%} of {f.where['missing_lead']} is marked as missing",
+        )
+    if f.n_flat:
+        yield "flat_lead", f"constant all the time: {f.where['flat_lead']}"
     if rates is not None and not any(abs(f.fs_source - rate) < 1e-3 * rate for rate in rates):
         offered = ", ".join(f"{rate:g}" for rate in rates)
         yield "wrong_rate", f"its header says {f.fs_source:g} Hz where its source has {offered} Hz"
@@ -109,11 +113,13 @@ def _problems(f: Findings, rates):
             "or unit is wrong",
         )
     if not f.offset <= OFFSET:
-        yield "amplitude", f"a lead lies {f.offset:.3g} mV from zero: its baseline or gain is wrong"
+        lead = f.where["amplitude"]
+        yield "amplitude", f"{lead} lies {f.offset:.3g} mV from zero: its baseline or gain is wrong"
     if f.clipped > CLIPPED:
-        yield "clipped", f"a lead is on its largest or smallest value {f.clipped:.0%} of the time"
+        lead = f.where["clipped"]
+        yield "clipped", f"{lead} is on its largest or smallest value {f.clipped:.0%} of the time"
     if f.n_repeated:
-        yield "repeated_lead", f"{f.n_repeated} of its leads repeat the samples of another"
+        yield "repeated_lead", f"the same samples stand in {f.where['repeated_lead']}"
     if max(f.einthoven, f.goldberger) > IDENTITY:  # NaN, where limb leads are absent, is not
         yield (
             "lead_identity",
@@ -133,25 +139,37 @@ def _examine(raw: RawRecord) -> Findings:
     step = max(1, digital.shape[1] // SUBSAMPLE)
     low, high = _extremes(digital, raw.missing)
     gone = np.zeros(len(digital)) if raw.missing is None else raw.missing.mean(axis=1)
-    flat = low >= high  # (C,), the wholly missing among them
+    dead = low >= high  # (C,), constant or wholly missing
+    flat = np.flatnonzero(dead & (gone < 1))
     median, half = _spread(digital[:, ::step], raw.missing, step)
+    offset = np.abs(median - raw.baseline) / raw.gain
+    clipped = _on_the_rail(digital, low, high)
+    twins = _repeated(digital, dead)
     right = checksums_right(digital, raw.checksums)
     einthoven, goldberger = _identities(digital, raw, step)
+    where = {
+        "missing_lead": raw.leads[gone.argmax()],
+        "flat_lead": ", ".join(raw.leads[row] for row in flat),
+        "amplitude": raw.leads[offset.argmax()],
+        "clipped": raw.leads[np.argmax(clipped)],
+        "repeated_lead": ", ".join(f"{raw.leads[a]} and {raw.leads[b]}" for a, b in twins),
+    }
     return Findings(
         fs_source=raw.fs,
         n_source=digital.shape[1],
         lead_order=raw.written,
         n_missing=int(round(gone.sum() * digital.shape[1])),
         worst_missing=float(gone.max()),
-        n_flat=-1 if flat.all() else int((flat & (gone < 1)).sum()),
-        n_repeated=_repeated(digital, flat),
-        clipped=_on_the_rail(digital, low, high),
+        n_flat=len(flat),
+        n_repeated=len(twins),
+        clipped=max(clipped),
         amplitude=float(_middle(half / raw.gain)),
-        offset=float(np.max(np.abs(median - raw.baseline) / raw.gain)),
+        offset=float(offset.max()),
         einthoven=einthoven,
         goldberger=goldberger,
-        checksum_ok={None: -1}.get(right, int(bool(right))),
+        checksum_ok=-1 if right is None else int(right),
         digest=_digest(digital, raw),
+        where=where | ({"no_signal": "all"} if dead.all() else {}),
     )
 
 
@@ -183,24 +201,26 @@ def _middle(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=-1)[..., values.shape[-1] // 2]
 
 
-def _on_the_rail(digital: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """The share of samples equal to the lead's own extremes, in the worst lead that varies."""
-    worst = 0
-    for row, least, most in zip(digital, low, high):
-        if int(most) - int(least) >= RAIL_STEPS:
-            worst = max(worst, np.count_nonzero(row == least) + np.count_nonzero(row == most))
-    return worst / digital.shape[1]
+def _on_the_rail(digital: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[float]:
+    """The share of each lead's samples that equal its own extremes; 0 for a lead of few steps."""
+    counts = [
+        np.count_nonzero(row == least) + np.count_nonzero(row == most)
+        if int(most) - int(least) >= RAIL_STEPS
+        else 0
+        for row, least, most in zip(digital, low, high)
+    ]
+    return [count / digital.shape[1] for count in counts]
 
 
-def _repeated(digital: np.ndarray, flat: np.ndarray) -> int:
-    """How many leads that vary hold the samples of another; equal sums give them away."""
+def _repeated(digital: np.ndarray, dead: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of leads that vary and hold the same samples; equal sums give them away."""
     sums = np.add.reduce(digital, axis=1, dtype=np.int16)
-    order = np.argsort(sums, kind="stable")
-    return sum(
-        not flat[a] and np.array_equal(digital[a], digital[b])
+    order = np.argsort(sums, kind="stable").tolist()
+    return [
+        (a, b)
         for a, b in zip(order[:-1], order[1:])
-        if sums[a] == sums[b]
-    )
+        if sums[a] == sums[b] and not dead[a] and np.array_equal(digital[a], digital[b])
+    ]
 
 
 # Rows: I - II + III, then aVR, aVL, aVF plus what they should cancel (Goldberger 1942).

@@ -4,6 +4,7 @@ takes.
 Usage:
     trial = damage_trial(cohort, row=0, folder=run.folder / "damaged_store")
     trial.quarantine
+    for reason, sentence, record in quarantine_examples(cohort, 0, folder): ...
     reading_times(cohort, rows=range(100))
 """
 
@@ -11,81 +12,53 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ecgkit.data.damages import as_far_as_readable, damaged_copies
 from ecgkit.data.place import Folder
 from ecgkit.data.records import read_raw
 from ecgkit.data.store import Store, build_store
-
-DAMAGES = (
-    "intact",
-    "shuffled leads",
-    "cut short",
-    "header gone",
-    "samples gone",
-    "gain 0",
-    "in mmHg",
-    "lead renamed",
-    "flat line",
-    "four leads gone",
-)
-
-
-def damaged_copies(cohort, row: int, folder: str | Path) -> tuple[Folder, list[tuple[str, str]]]:
-    """Copies one record of the cohort once per entry of DAMAGES and damages each copy accordingly.
-
-    Returns the folder as a place and the jobs [(damage, record name)] for `store.build_store`. Only
-    "intact" and "shuffled leads" are usable. Needs single-file records, as PTB-XL has.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    source = cohort.table["source_name"].iloc[row]
-    header, samples = (cohort.place.read(source + suffix) for suffix in (".hea", ".dat"))
-    old, jobs = source.rsplit("/", 1)[-1], []
-    for number, damage in enumerate(DAMAGES):
-        name = f"record_{number:02d}"
-        text, data = _damage(header.decode().replace(old, name), samples, damage)
-        (folder / f"{name}.hea").write_text(text)
-        (folder / f"{name}.dat").write_bytes(data)
-        for suffix in {"header gone": [".hea"], "samples gone": [".dat"]}.get(damage, []):
-            (folder / (name + suffix)).unlink()
-        jobs.append((damage, name))
-    return Folder(folder), jobs
+from ecgkit.types import ECGRecord
 
 
 def damage_trial(cohort, row: int, folder: str | Path) -> Store:
-    """Stores the damaged copies in `folder` and throws the copies away: no store needs them."""
+    """Stores the copies of one recording that `damages.DAMAGES` lists in `folder`.
+
+    Those without a reason there are stored, equal to the original; each other one is in the
+    quarantine with its reason. The copies themselves are thrown away: no store needs them.
+    """
     with tempfile.TemporaryDirectory() as copies:
-        place, jobs = damaged_copies(cohort, row, copies)
-        seconds = cohort.store.n_samples / cohort.store.fs
-        key = f"{cohort.store.key} {row}"
-        return build_store(folder, jobs, place, key=key, fs=cohort.store.fs, seconds=seconds)
+        return _trial(cohort, row, folder, copies)[0]
 
 
-def _damage(header: str, samples: bytes, damage: str) -> tuple[str, bytes]:
-    first, *lines = header.splitlines()
-    values = np.frombuffer(samples, "<i2").reshape(-1, 12)  # (T, C)
-    if damage == "shuffled leads":
-        order = np.random.default_rng(0).permutation(12)
-        lines[:12], values = [lines[i] for i in order], values[:, order]
-    elif damage == "cut short":
-        values = values[: len(values) // 3]
-    elif damage == "gain 0":
-        lines[3] = lines[3].replace("1000", "0", 1)
-    elif damage == "in mmHg":
-        lines[0] = lines[0].replace("/mV", "/mmHg")
-    elif damage == "lead renamed":
-        lines[11] = " ".join([*lines[11].split()[:8], "EEG"])
-    elif damage == "flat line":
-        values = np.zeros_like(values)
-    elif damage == "four leads gone":
-        words = first.split()
-        first = " ".join([words[0], "8", *words[2:]])
-        lines, values = lines[:8] + lines[12:], values[:, :8]
-    return "\n".join([first, *lines]) + "\n", np.ascontiguousarray(values).tobytes()
+def quarantine_examples(
+    cohort, row: int, folder: str | Path
+) -> list[tuple[str, str, ECGRecord | None]]:
+    """(reason, sentence, record) once per reason of the quarantine, from `damage_trial`.
+
+    The record is what can be read with all checks off, in mV, for a figure (`meta["note"]` may say
+    how it is drawn); None where nothing can be.
+    """
+    examples = {}
+    with tempfile.TemporaryDirectory() as copies:
+        trial, place = _trial(cohort, row, folder, copies)
+        for line in trial.quarantine.itertuples():
+            if line.reason not in examples:
+                record = as_far_as_readable(place, line.source)
+                record = record and replace(record, ecg_id=line.ecg_id)
+                examples[line.reason] = (line.reason, line.sentence, record)
+    return list(examples.values())
+
+
+def _trial(cohort, row: int, folder, copies) -> tuple[Store, Folder]:
+    raw = read_raw(cohort.place, cohort.table["source_name"].iloc[row])
+    place, jobs = damaged_copies(raw, copies)
+    key = f"{cohort.store.key} {row}"
+    return build_store(folder, jobs, place, key=key, fs=raw.fs, rates=(raw.fs,)), place
 
 
 def reading_times(cohort, rows) -> pd.DataFrame:
