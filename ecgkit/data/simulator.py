@@ -107,26 +107,19 @@ def _wave_train(
     fs: int,
 ) -> None:
     """Writes wave `k` of every beat into `out` (N, T): each sample sees the nearest beat only."""
-    n, n_samples = out.shape
-    centre = time + hearts.centre[:, k : k + 1]  # (N, B)
-    middle = np.clip(np.ceil((centre[:, 1:] + centre[:, :-1]) * (fs / 2)), 0, n_samples).astype(
-        np.int64
-    )
-    steps = np.bincount(
-        (middle + np.arange(n)[:, None] * (n_samples + 1)).ravel(), minlength=n * (n_samples + 1)
-    )
-    beat = np.cumsum(
-        steps.reshape(n, -1)[:, :n_samples], axis=1
-    )  # (N, T) which beat a sample belongs to
-    row = np.arange(n)[:, None]
-    d = t - centre.astype(np.float32)[row, beat]
-    inverse = np.where(d < 0, 1 / hearts.rise[:, k, None], 1 / hearts.fall[:, k, None]).astype(
-        np.float32
-    )
-    d *= inverse
-    np.exp(-0.5 * d * d, out=out)
+    n_samples = out.shape[1]
+    centre = time + hearts.centre[:, k : k + 1]  # (N, B), ascending as the beats are
+    middle = np.clip(np.ceil((centre[:, 1:] + centre[:, :-1]) * (fs / 2)), 0, n_samples)
+    # How many samples each beat has to itself: (N, B), n_samples in each row.
+    share = np.diff(middle.astype(np.int64), axis=1, prepend=0, append=n_samples).ravel()
+    d = t - np.repeat(centre.astype(np.float32).ravel(), share).reshape(out.shape)
+    early, late = ((1 / sd[:, k, None]).astype(np.float32) for sd in (hearts.rise, hearts.fall))
+    d *= np.where(d < 0, early, late)
+    np.multiply(d, np.float32(-0.5), out=out)
+    out *= d
+    np.exp(out, out=out)
     if not shown.all():
-        out *= shown[row, beat]
+        out *= np.repeat(shown.ravel(), share).reshape(out.shape)
 
 
 def _add_atrial_waves(

@@ -24,7 +24,7 @@ from ecgkit.data import artefacts, beats, findings, simulator
 from ecgkit.data.free_text import report_text
 from ecgkit.data.patients import NO_P_WAVE, Visits, draw_visits
 from ecgkit.data.scp_table import scp_statements, write_statements
-from ecgkit.data.wfdb_write import to_adc, write_wfdb
+from ecgkit.data.wfdb_write import to_adc, twelve_lead_adc, write_wfdb
 from ecgkit.types import LEADS, ConfigError, ECGRecord
 
 CHUNK, SECONDS, RATES = 256, 10, (100, 500)
@@ -159,9 +159,9 @@ def _write_signals(
     signal += artefacts.draw_noise(noise, rows, top, SECONDS * top, rng)
     for fs in rates:
         at_rate = signal if fs == top else _decimate(signal, top // fs)
-        adc8 = to_adc(at_rate).astype(np.int32)
-        adc = np.clip(np.rint(simulator.twelve_leads(adc8)), -32767, 32767).astype(np.int16)
-        write_wfdb(folder, [record_name(i, fs) for i in ecg_id], adc, fs)
+        write_wfdb(
+            folder, [record_name(i, fs) for i in ecg_id], twelve_lead_adc(to_adc(at_rate)), fs
+        )
 
 
 def _decimate(signal: np.ndarray, step: int) -> np.ndarray:
