@@ -1,10 +1,13 @@
 """`ecgkit data`: what each subcommand prints, writes and refuses; the data cards."""
 
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
-from ecgkit import cli
+from ecgkit import cli, cli_data
 from ecgkit.data import cards
 from ecgkit.data.sources import SOURCES
 from ecgkit.types import DataError
@@ -112,3 +115,40 @@ def test_check_names_each_reason_once(capsys, tmp_path, tiny_cohort):
     code, out, _ = run(capsys, "check", "--data", str(folder), "--fs", "100")
     assert code == 0 and f"in = stored + quarantined: {n} = {n - 2} + 2" in out
     assert out.count("quarantined, missing_file: 2, for one: ") == 1
+
+
+# --- what the pages promise -----------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "ecgkit").rglob("cards/*.md")]
+
+
+def commands(page: Path) -> list[str]:
+    """Command lines that start with `ecgkit`, in blocks of code and between back-ticks."""
+    text = page.read_text()
+    lines = [
+        line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.split("\n")
+    ]
+    inline = re.findall(r"`(ecgkit [a-z][^`]*)`", text)
+    return [line.split(" #")[0].strip() for line in [*lines, *inline] if line.startswith("ecgkit ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_parses(page):
+    for command in commands(page):
+        argv = cli_data.with_verb(shlex.split(command)[1:])
+        cli._parser().parse_args(argv)
+
+
+def test_readme_shows_every_verb():
+    verbs = {shlex.split(c)[2] for c in commands(ROOT / "README.md") if c.startswith("ecgkit data")}
+    assert verbs >= set("list card fetch check preprocess synthesize map export import".split())
+
+
+def test_readme_table_agrees_with_the_cards():
+    readme = (ROOT / "README.md").read_text()
+    for name in cards.names():
+        row, facts = re.search(rf"^\| `{name}` .*$", readme, re.M)[0], cards.facts(name)
+        if facts["access"] == "open":
+            count = re.search(r"\d[\d,]{4,}", facts["records, patients"])[0]
+            assert facts["licence"] in row and count in row
