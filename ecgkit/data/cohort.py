@@ -1,9 +1,14 @@
 """A cohort: table, statements, store and splits of one source, simulated or real alike.
 
+Columns of the table, whatever the source: ecg_id, patient_id, age (years, NaN unknown, 90 means 90
+or older), sex (0 male, 1 female, NaN unknown), report, scp_codes (code -> likelihood), fold (1 to
+10), source_name (the record in its place); then the source's own.
+
 Usage:
     cohort = open_cohort(config)                     # builds what is missing, once, then reuses it
     signal = cohort.store.read(cohort.rows("train")[:8])     # (8, C, T) float32 mV
     record = cohort.record(0)                        # ECGRecord
+    cohort.view(fs=250, filter="band-pass")          # the same recordings, prepared otherwise
 """
 
 from __future__ import annotations
@@ -21,14 +26,22 @@ import pandas as pd
 from ecgkit import runtime
 from ecgkit.config import KitConfig, short_hash
 from ecgkit.data import sources, splits, store
+from ecgkit.data.parallel import Workers
 from ecgkit.data.place import Folder, Zip
-from ecgkit.data.sources import tables
 from ecgkit.types import DataError, ECGRecord
+
+# Of more records than this in a folder, every k-th is looked at to see whether anything changed.
+LOOKED_AT = 50_000
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows of `table`, `truth` and `store` correspond; `source` has licence and layout."""
+    """Rows of `table`, `truth`, `store` and `base` correspond; `source` has licence and layout.
+
+    `base` holds the recordings at a rate the source offers and in their own lengths, `store` at the
+    config's `fs` and `seconds` (one and the same where these agree). `n_listed`: ECGs the source
+    lists, of which a subset may have been chosen.
+    """
 
     name: str
     simulated: bool
@@ -39,6 +52,8 @@ class Cohort:
     quarantine: pd.DataFrame
     truth: pd.DataFrame | None = field(default=None, repr=False)
     place: Folder | Zip | None = field(default=None, repr=False)
+    base: store.Store | None = field(default=None, repr=False)
+    n_listed: int = 0
 
     def __len__(self) -> int:
         return len(self.table)
@@ -52,7 +67,14 @@ class Cohort:
         signal = self.store.read([row])[0]
         line = self.table.iloc[row].to_dict()
         line["simulated"] = self.simulated
-        return ECGRecord(signal, self.store.fs, self.store.leads, int(line["ecg_id"]), line)
+        ecg_id = line["ecg_id"] if isinstance(line["ecg_id"], str) else int(line["ecg_id"])
+        return ECGRecord(signal, self.store.fs, self.store.leads, ecg_id, line)
+
+    def view(self, **how):
+        """A `data.view.View` of the recordings: fs, seconds, length, filter, normalise, leads."""
+        from ecgkit.data.view import View
+
+        return View(self.base or self.store, **how)
 
     @property
     def source(self) -> sources.Source:
@@ -66,45 +88,50 @@ class Cohort:
             if len(reasons)
             else ""
         )
+        n_in = self.store.n_in
+        chosen = f" · {n_in} of {self.n_listed} ECGs chosen" if n_in < self.n_listed else ""
         return (
-            f"{self.name} {self.fingerprint} · {len(self.table)} of {self.store.n_in} ECGs stored "
-            f"at {self.store.fs} Hz, {len(self.quarantine)} quarantined{why}"
+            f"{self.name} {self.fingerprint} · {len(self.table)} of {n_in} ECGs stored "
+            f"at {self.store.fs} Hz, {len(self.quarantine)} quarantined{why}{chosen}"
         )
 
 
 def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
-    """Opens `config.data`: 'synthetic' (written on first use), or PTB-XL in a folder or .zip.
+    """Opens `config.data`: 'synthetic' (written on first use), or a source in a folder or .zip.
 
     Builds the store under `runtime.cache_dir()` once. Raises DataError with one sentence for a
-    wrong path, a .zip without PTB-XL inside, a damaged .zip, a missing column, and when not one
-    record can be stored.
+    wrong path, a place without any source inside, a damaged .zip, a missing column, and when not
+    one record can be stored.
     """
     path = _simulated_folder(config) if config.simulated else resolve_path(config.data)
     name, place = sources.open_source(path)
     name = sources.SYNTHETIC if config.simulated else name
     reader = sources.adapter(name)
-    listing = place.listing()
-    recipe = path.name if config.simulated else ""
-    raws = [tables.read_bytes(place, name) for name in reader.TABLES]
-    fingerprint = _fingerprint(raws, listing, recipe)
-    table, refused = reader.read_table(place, _rate(config.fs))
+    table, refused = reader.read_table(place, reader.base_rate(config.fs))
     splits.assert_no_leak(table)
-    opened = _open_store(config, place, table, refused, listing, fingerprint)
-    table = _stored_rows(table, opened)
+    recipe = path.name if config.simulated else ""
+    fingerprint = _fingerprint(reader, place, table, recipe)
+    n_listed = len(table) + len(refused)
+    if config.sample or config.fraction < 1:
+        table, refused = _chosen(config, table, name), []
+    base = _base_store(config, reader, name, place, table, refused, fingerprint)
+    table = _stored_rows(table, base)
     cohort = Cohort(
         name,
         config.simulated,
         fingerprint,
         table,
         reader.read_statements(place),
-        opened,
-        opened.quarantine,
+        _as_asked(config, base),
+        base.quarantine,
         _truth(place, table),
         place,
+        base,
+        n_listed,
     )
-    assert opened.n_in == len(cohort.table) + len(cohort.quarantine)
+    assert base.n_in == len(cohort.table) + len(cohort.quarantine)
     if not quiet:
-        print(cohort.summary())
+        print("\n".join([*place.refused[:3], cohort.summary()]))
     return cohort
 
 
@@ -116,11 +143,37 @@ def resolve_path(data: str) -> Path:
             return candidate.resolve()
     raise DataError(
         f"DATA is {data!r}, but there is no such file or folder; give 'synthetic', or the folder "
-        "or .zip that holds PTB-XL."
+        "or .zip that holds PTB-XL, MIMIC-IV-ECG or a source in challenge form."
     )
 
 
-# --- tables ---------------------------------------------------------------------------------------
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def _fingerprint(reader, place, table: pd.DataFrame, recipe: str) -> str:
+    """Twelve hex digits of the tables, the names and sizes of the recordings, and the recipe."""
+    raws = [hashlib.sha256(raw).hexdigest() for raw in reader.raw_tables(place)]
+    sizes = sorted((name, size) for name, (size, _) in _stamps(reader, place, table).items())
+    return short_hash([raws, sizes, recipe])
+
+
+def _stamps(reader, place, table: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """File -> (size, stamp) of the recordings of `table`, or of LOOKED_AT of them, evenly taken.
+
+    An edited recording is noticed by its stamp (time of change, CRC-32) and never served stale;
+    where not all are looked at, one that was passed over is not: delete the store's folder then.
+    """
+    names = table["source_name"].iloc[:: -(-len(table) // LOOKED_AT) or 1]
+    return place.stamps(name + suffix for name in names for suffix in reader.SUFFIXES)
+
+
+def _chosen(config: KitConfig, table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows a config with SAMPLE or FRACTION asks for, in the table's order."""
+    from ecgkit.data import qa_subset
+
+    wanted = np.asarray(qa_subset.wanted(config, table, name))
+    rows = np.flatnonzero(wanted) if wanted.dtype == bool else np.unique(wanted)
+    return table.iloc[rows].reset_index(drop=True)
 
 
 def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
@@ -134,23 +187,39 @@ def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
 # --- the store behind it --------------------------------------------------------------------------
 
 
-def _rate(fs: int) -> int:
-    """The rate on disk that `fs` is read from: 100 Hz as published, anything else from 500 Hz."""
-    return 100 if fs == 100 else 500
-
-
-def _open_store(config: KitConfig, place, table, refused, listing, fingerprint: str) -> store.Store:
-    """The store of this data, rate, length and store version: opened when finished, else built."""
-    # The listing's stamps (change time, CRC) are in the key, so that an edited recording is never
-    # served stale.
-    key = short_hash(
-        [fingerprint, config.fs, config.seconds, store.VERSION, sorted(listing.items())]
-    )
+def _base_store(config, reader, name, place, table, refused, fingerprint: str) -> store.Store:
+    """Each recording once, at the source's rate: opened when finished, else built."""
+    rate = reader.base_rate(config.fs)
+    listed = hashlib.sha256("\n".join(table["source_name"]).encode()).hexdigest()
+    stamps = sorted(_stamps(reader, place, table).items())
+    accept = config.accept.split()
+    key = short_hash([fingerprint, rate, store.VERSION, sorted(accept), listed, stamps])
     folder = runtime.cache_dir() / f"store-{key}"
     if (folder / "store.json").exists():
         return store.Store(folder)
     jobs = list(zip(table["ecg_id"].tolist(), table["source_name"].tolist()))
-    return store.build_store(folder, jobs, place, config.fs, config.seconds, key, refused)
+    return store.build_store(
+        folder,
+        jobs,
+        place,
+        key=key,
+        fs=rate,
+        quarantined=refused,
+        rates=reader.rates(sources.source(name).fs, rate),
+        accept=accept,
+        workers=Workers.of(config),
+    )
+
+
+def _as_asked(config: KitConfig, base: store.Store) -> store.Store:
+    """The store at the config's rate and length: the base where they agree, else a cached view."""
+    if base.fs == config.fs and (base.lengths == config.n_samples).all():
+        return base
+    from ecgkit.data.view import View
+
+    return View(base, fs=config.fs, seconds=config.seconds, length="crop").cached(
+        workers=Workers.of(config)
+    )
 
 
 def _stored_rows(table: pd.DataFrame, opened: store.Store) -> pd.DataFrame:
@@ -159,20 +228,9 @@ def _stored_rows(table: pd.DataFrame, opened: store.Store) -> pd.DataFrame:
     return table.set_index("ecg_id", drop=False).loc[opened.index["ecg_id"]].reset_index(drop=True)
 
 
-def _fingerprint(raws: list[bytes], listing: dict, recipe: str) -> str:
-    """Twelve hex digits of the tables, the names and sizes of all recordings, and the recipe."""
-    tables = [hashlib.sha256(raw).hexdigest() for raw in raws]
-    sizes = sorted(
-        (name, size)
-        for name, (size, _) in listing.items()
-        if name.endswith((".hea", ".dat", ".mat"))
-    )
-    return short_hash([tables, sizes, recipe])
-
-
 def _simulated_folder(config: KitConfig) -> Path:
     """The folder of the simulated cohort this config asks for, written now if it is not there."""
-    rates = (_rate(config.fs),)
+    rates = (sources.adapter(sources.SYNTHETIC).base_rate(config.fs),)
     code = [path.read_text() for path in _simulator_files()]
     recipe = short_hash([config.cohort_size, config.cohort_seed, rates, code])
     synthetic = importlib.import_module("ecgkit.data.synthetic")

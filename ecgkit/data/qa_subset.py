@@ -108,7 +108,9 @@ def _targets(sizes: np.ndarray, config) -> np.ndarray:
 def _whole_patients(patients: np.ndarray, config) -> np.ndarray:
     """Rows of the first patients who together have SAMPLE (or FRACTION of all) recordings."""
     n = config.sample or max(1, int(np.floor(config.fraction * len(patients) + 0.5)))
-    order = np.argsort(shuffled(patients, config.sample_seed), kind="stable")
+    # Challenge sources name their patients in letters.
+    numbers = patients if patients.dtype != object else np.unique(patients, return_inverse=True)[1]
+    order = np.argsort(shuffled(numbers, config.sample_seed), kind="stable")
     last = patients[order[min(n, len(order)) - 1]]
     cut = np.flatnonzero(patients[order] == last).max() + 1
     return np.sort(order[:cut])
