@@ -76,6 +76,8 @@ def add_commands(commands) -> None:
         "--tokenizer", default="", help="counts tokens, e.g. bert-base-uncased ('' = words + 2)"
     )
     export.add_argument("--out", required=True, help="new folder")
+    for verb in (mapped, export):
+        verb.set_defaults(fs="500")  # the published paths lead to the 500 Hz recordings
 
     bring = add("import", _import, "read a published layout back and say what is in it")
     bring.add_argument("--from", dest="folder", required=True, help="folder with its .tsv files")

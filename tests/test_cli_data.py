@@ -117,6 +117,39 @@ def test_check_names_each_reason_once(capsys, tmp_path, tiny_cohort):
     assert out.count("quarantined, missing_file: 2, for one: ") == 1
 
 
+# --- published layouts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layout, table, column",
+    [
+        ("published-qa", "answers.csv", "single-verify"),
+        ("grounding", "grounding_class.csv", "train"),
+    ],
+)
+def test_export_and_import(capsys, tmp_path, layout, table, column):
+    out = str(tmp_path / "out")
+    code, said, _ = run(capsys, "export", "--to", layout, *SMALL, "--out", out)
+    n = re.search(r"out: (\d+) of \1 written", said)[1]
+    assert code == 0 and (tmp_path / "out" / table).exists()
+    code, said, _ = run(capsys, "import", "--from", out)
+    assert code == 0 and f"{n} of {n} files read" in said and column in said
+    code, _, err = run(capsys, "export", "--to", layout, *SMALL, "--out", out)
+    assert code == 2 and "there already" in err
+
+
+def test_export_from_a_zip_needs_the_unpacked_recordings(capsys, tmp_path, shared):
+    data, ecgqa = (str(shared / "data" / n) for n in ("ptbxl-subset-400.zip", "ecgqa-subset.zip"))
+    args = ("export", "--to", "published-qa", "--data", data, "--ecgqa", ecgqa, "--fs", "100")
+    code, _, err = run(capsys, *args, "--out", str(tmp_path / "out"))
+    assert code == 2 and "unpack it" in err
+
+
+def test_import_of_a_folder_that_holds_none(capsys, tmp_path):
+    code, _, err = run(capsys, "import", "--from", str(tmp_path))
+    assert code == 2 and "answers.csv" in err
+
+
 # --- what the pages promise -----------------------------------------------------------------------
 
 ROOT = Path(__file__).parents[1]
