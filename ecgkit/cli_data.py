@@ -55,6 +55,7 @@ def add_commands(commands) -> None:
     mapped = add("map", _map, "join ECG-QA to recordings: published JSON with ecg_path")
     data_options(mapped)
     _settings(mapped, *_COHORT, *_SUBSET, "flavour", *_WORKERS)
+    mapped.add_argument("--root", help="folder that ecg_path starts with (default: the source's)")
     mapped.add_argument("--out", required=True, help="new folder")
 
     ready = add("preprocess", _preprocess, "build store, cached view and tokenised questions")
@@ -212,11 +213,21 @@ def _synthesize(args) -> int:
 
 
 def _map(args) -> int:
-    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.cohort import open_cohort, resolve_path
+    from ecgkit.data.qa_generator import generated_folder
     from ecgkit.data.qa_mapped import write_mapped
+    from ecgkit.data.qa_subset import is_asked
 
-    config, out = _config(args), _new(args.out)
-    write_mapped(config, open_cohort(config), out)
+    config = _config(args)
+    if config.ecgqa and not is_asked(config):
+        data = resolve_path(config.data)  # no store is built to look recordings up
+    else:
+        data = open_cohort(config)
+    source = config.ecgqa or generated_folder(data, config.cohort_seed)
+    out = Path(args.out).expanduser()
+    done = write_mapped(source, data, out, args.flavour, root=args.root, config=config)
+    print(done.summary())
+    _print_reasons("dropped", done.dropped)
     return 0
 
 

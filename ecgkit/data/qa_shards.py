@@ -99,7 +99,7 @@ class ShardReader:
             if wrong is None:
                 kept.append(sample)
             else:
-                self._dropped.append((split, *_identity(sample), *wrong))
+                self._dropped.append((split, *identity(sample), *wrong))
         return kept
 
     def _columns(self, samples: list) -> dict[str, np.ndarray] | None:
@@ -198,7 +198,7 @@ def _pairs(ids: np.ndarray, n_ecgs: np.ndarray) -> np.ndarray:
     return pairs
 
 
-def _identity(sample) -> tuple[int, str, int]:
+def identity(sample) -> tuple[int, str, int]:
     """sample_id, question_type, template_id as far as the sample says them, else -1 and ''."""
     said = sample if isinstance(sample, dict) else {}
     numbers = [said.get(key) for key in ("sample_id", "template_id")]

@@ -73,10 +73,9 @@ def open_table(shelf: Shelf, flavour: str) -> QATable:
 
     Raises DataError where there is no shard, no readable one, or no usable question in any.
     """
-    listing = shelf.place.listing()
-    stamps = [(name, listing[shelf.root + name]) for name, _ in shelf.shards(flavour)]
+    stamps = shelf.place.stamps([shelf.root + name for name, _ in shelf.shards(flavour)])
     tables = [shelf.label, flavour, shelf.answers, sorted(shelf.valid.items())]
-    key = short_hash([VERSION, *tables, stamps])
+    key = short_hash([VERSION, *tables, list(stamps.items())])
     folder = runtime.cache_dir() / f"questions-{key}"
     runtime.write_once(folder, lambda scratch: write_table(scratch, read_table(shelf, flavour)))
     return load_table(folder, key)
