@@ -177,6 +177,22 @@ def net_axis(hearts: Hearts) -> np.ndarray:
     )  # aVF is drawn sqrt(3)/2 too small
 
 
+def wave_axes(hearts: Hearts) -> pd.DataFrame:
+    """`p_axis_deg`, `t_axis_deg` in (-180, 180]: frontal directions of the P and the T wave, from
+    their areas in I and aVF; NaN without P waves.
+    """
+    size = (
+        hearts.amplitudes()[:, :, :2] * (hearts.rise + hearts.fall)[:, :, None]
+    )  # (N, K, [I, II])
+    axes = {}
+    for name, waves_of in (("p_axis_deg", list(waves.P_WAVES)), ("t_axis_deg", [waves.T])):
+        one, two = size[:, waves_of].sum(axis=1).T
+        degrees = np.rad2deg(np.arctan2((two - one / 2) * 2 / np.sqrt(3), one))
+        seen = np.abs(hearts.dipole[:, waves_of]).max(axis=(1, 2)) > 0.01
+        axes[name] = np.where(seen, degrees, np.nan)
+    return pd.DataFrame(axes).round(2)
+
+
 def ground_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
     """One row per record: what was drawn, in ms and beats/min. Beats inside the strip count; PR, P
     are NaN without P waves.

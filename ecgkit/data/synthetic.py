@@ -3,7 +3,8 @@
 Everything here is SIMULATED: the files say so in the `device` column and in `truth.csv`.
 Prevalences are chosen for learning (about 30 % normal, 5-13 % for each main finding), not for
 realism. Signals: `beats` (Gaussian waves on a dipole), `findings` (one function per SCP code),
-`artefacts` (noise), `simulator` (recordings); people: `patients`.
+`artefacts` (noise), `simulator` (recordings); people: `patients`, `population`. The layouts of
+other sources: `layouts`.
 
 Usage:
     folder = write_cohort("data/cache/cohort", n_ecgs=2400, seed=7)    # PTB-XL layout + truth.csv
@@ -12,9 +13,6 @@ Usage:
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +20,12 @@ import pandas as pd
 
 from ecgkit.data import artefacts, beats, findings, simulator
 from ecgkit.data.free_text import report_text
-from ecgkit.data.patients import NO_P_WAVE, Visits, draw_visits
+from ecgkit.data.patients import NO_P_WAVE
+from ecgkit.data.population import WAVE_AXES, Population, draw_population, render, write_whole
 from ecgkit.data.scp_table import scp_statements, write_statements
-from ecgkit.data.wfdb_write import to_adc, twelve_lead_adc, write_wfdb
 from ecgkit.types import LEADS, ConfigError, ECGRecord
 
-CHUNK, SECONDS, RATES = 256, 10, (100, 500)
+RATES = (100, 500)
 COLUMNS = (  # PTB-XL's, in its order
     "ecg_id patient_id age sex height weight nurse site device recording_date report scp_codes "
     "heart_axis infarction_stadium1 infarction_stadium2 validated_by second_opinion "
@@ -85,94 +83,35 @@ def simulate(
 # --- a cohort -------------------------------------------------------------------------------------
 
 
-def write_cohort(folder, n_ecgs: int, seed: int, rates=(100,)) -> Path:
+def write_cohort(folder, n_ecgs: int, seed: int, rates=(100,), jobs: int = 0) -> Path:
     """Writes `n_ecgs` simulated ECGs in PTB-XL's layout into `folder` and returns it.
 
     Files: ptbxl_database.csv, scp_statements.csv, truth.csv (row order of the database),
     records100/ and/or records500/ (WFDB format 16, 1000 units per mV). The signals are made at the
-    highest of `rates` and decimated to the others. The folder appears whole or not at all; an
-    existing one of that name is left as it is when it is complete. Same arguments, same files, on
-    every machine with the same numpy.
+    highest of `rates` and decimated to the others, by `jobs` processes (0 = as many as there are
+    cores once that is worth it). The folder appears whole or not at all; an existing one of that
+    name is left as it is when it is complete. Same arguments, same files, on every machine with the
+    same numpy, whatever `jobs`.
     """
-    folder, rates = Path(folder), tuple(sorted(rates))
+    rates = tuple(sorted(rates))
     if not rates or set(rates) - set(RATES) or n_ecgs < 1:
         raise ConfigError(
             f"write_cohort got n_ecgs={n_ecgs}, rates={rates}; "
             f"give at least 1 ECG and rates out of {RATES}."
         )
-    if (folder / "ptbxl_database.csv").exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _write_into(temporary, n_ecgs, seed, rates)
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)
-    except OSError:
-        if not (
-            folder / "ptbxl_database.csv"
-        ).exists():  # else: another process was first, take its copy
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return write_whole(
+        folder, "ptbxl_database.csv", lambda into: _write_into(into, n_ecgs, seed, rates, jobs)
+    )
 
 
-def _write_into(folder: Path, n_ecgs: int, seed: int, rates) -> None:
-    rng = np.random.default_rng([seed, 0])
-    visits = draw_visits(n_ecgs, rng)
-    latents = rng.standard_normal((visits.table["patient"].max() + 1, beats.N_LATENTS))
-    people = visits.table
-    has, order = visits.has(), np.argsort(people["day"].to_numpy(), kind="stable")
+def _write_into(folder: Path, n_ecgs: int, seed: int, rates, jobs: int) -> None:
+    people = draw_population(n_ecgs, seed)
+    order = np.argsort(people.visits.table["day"].to_numpy(), kind="stable")
     ecg_id = np.empty(n_ecgs, dtype=int)
     ecg_id[order] = np.arange(1, n_ecgs + 1)  # PTB-XL numbers its recordings by date
-    noise = artefacts.draw_artefacts(n_ecgs, rng)
-    truths = []
-    for start in range(0, n_ecgs, CHUNK):
-        rows = slice(start, min(start + CHUNK, n_ecgs))
-        chunk_rng = np.random.default_rng([seed, 1, start])
-        hearts = beats.normal_hearts(
-            latents[people["patient"][rows]],
-            people["age"].to_numpy()[rows],
-            people["sex"].to_numpy()[rows],
-            chunk_rng,
-        )
-        findings.apply_findings(
-            hearts,
-            {c: m[rows] for c, m in has.items()},
-            {c: u[rows] for c, u in visits.severity.items()},
-            chunk_rng,
-        )
-        times = simulator.draw_beats(hearts, SECONDS, chunk_rng)
-        truths.append(simulator.ground_truth(hearts, times, SECONDS))
-        _write_signals(folder, hearts, times, noise, rows, ecg_id[rows], rates, chunk_rng)
-    truth = pd.concat(truths, ignore_index=True)
-    _write_tables(folder, visits, has, noise, truth, ecg_id, order, rng)
-
-
-def _write_signals(
-    folder: Path, hearts, times, noise, rows: slice, ecg_id: np.ndarray, rates, rng
-) -> None:
-    """Renders one chunk at the highest rate, decimates to the others, writes WFDB."""
-    top = max(rates)
-    signal = simulator.render(hearts, times, top, SECONDS * top, rng)
-    signal += artefacts.draw_noise(noise, rows, top, SECONDS * top, rng)
-    for fs in rates:
-        at_rate = signal if fs == top else _decimate(signal, top // fs)
-        write_wfdb(
-            folder, [record_name(i, fs) for i in ecg_id], twelve_lead_adc(to_adc(at_rate)), fs
-        )
-
-
-def _decimate(signal: np.ndarray, step: int) -> np.ndarray:
-    """Keeps each `step`-th sample after a zero-phase low-pass at 80 % of the new Nyquist
-    frequency.
-    """
-    from scipy.signal import firwin, resample_poly
-
-    return resample_poly(signal, 1, step, axis=-1, window=firwin(20 * step + 1, 0.8 / step)).astype(
-        np.float32
-    )
+    names = {fs: [record_name(i, fs) for i in ecg_id] for fs in rates}
+    truth = render(people, folder, names, jobs=jobs).drop(columns=list(WAVE_AXES))
+    _write_tables(folder, people, truth, ecg_id, order)
 
 
 def record_name(ecg_id: int, fs: int) -> str:
@@ -195,10 +134,9 @@ def _extra_beats(n_pvc: int, n_pac: int) -> str | float:
     return ",".join(parts) or np.nan
 
 
-def _write_tables(
-    folder: Path, visits: Visits, has: dict, noise, truth: pd.DataFrame, ecg_id, order, rng
-) -> None:
-    people, n = visits.table, len(ecg_id)
+def _write_tables(folder: Path, population: Population, truth: pd.DataFrame, ecg_id, order) -> None:
+    visits, noise, rng = population.visits, population.noise, population.rng
+    has, people, n = visits.has(), visits.table, len(population)
     table = pd.DataFrame({"ecg_id": ecg_id, "patient_id": people["patient"] + 1.0})
     for name in ("age", "sex", "height", "weight", "strat_fold"):
         table[name] = people[name].to_numpy()
@@ -226,13 +164,13 @@ def _write_tables(
     table["filename_hr"] = [record_name(i, 500) for i in ecg_id]
     table = table.reindex(columns=COLUMNS).iloc[order]
     table.to_csv(folder / "ptbxl_database.csv", index=False, lineterminator="\n")
-    _truth_table(truth, has, noise, ecg_id).iloc[order].to_csv(
+    truth_table(truth, has, noise, ecg_id).iloc[order].to_csv(
         folder / "truth.csv", index=False, lineterminator="\n"
     )
     write_statements(folder / "scp_statements.csv")
 
 
-def _truth_table(truth: pd.DataFrame, has: dict, noise, ecg_id) -> pd.DataFrame:
+def truth_table(truth: pd.DataFrame, has: dict, noise, ecg_id) -> pd.DataFrame:
     """ecg_id, what was drawn, then one bool column `has_<code>` per code of the cohort."""
     out = truth.copy()
     out.insert(0, "ecg_id", ecg_id)
