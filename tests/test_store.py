@@ -173,7 +173,7 @@ def test_reading_into_a_buffer(store, ragged):
     assert np.array_equal(ragged.read([2, 0], out=wide)[:, :, :1000], ragged.read([2, 0]))
     assert (wide[:, :, 1000:] == 0).all()
     for wrong in (buffer[:1], buffer.astype(np.float64), wide):
-        with pytest.raises(DataError, match="shape \\(2, 12, 1000\\)"):
+        with pytest.raises(DataError, match="float32 \\(2, 12, 1000\\)"):
             store.read([0, 2], out=wrong)
 
 

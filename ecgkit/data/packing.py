@@ -10,6 +10,7 @@ Usage:
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -129,7 +130,10 @@ def gain_text(gain: np.ndarray) -> str:
 def read_gains(column: pd.Series, n_leads: int) -> tuple[np.ndarray, np.ndarray]:
     """A categorical column of `gain_text` -> (code of each row (n,), gains of each code (m, C))."""
     texts = column.cat.categories
+    own = texts.str.contains(" ", regex=False)  # one number per lead
     table = np.empty((len(texts), n_leads), np.float32)
-    for i, text in enumerate(texts):
-        table[i] = np.array(text.split(), np.float32)
+    for rows in (own, ~own):
+        if rows.any():  # pandas reads numbers four times as fast as numpy
+            lines = io.StringIO("\n".join(texts[rows]))
+            table[rows] = pd.read_csv(lines, sep=" ", header=None, dtype=np.float32)
     return column.cat.codes.to_numpy(np.int64), table

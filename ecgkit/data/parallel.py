@@ -15,6 +15,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -87,14 +88,13 @@ def _n_cores() -> int:
 
 def _on_processes(function: Callable, items: list, jobs: int) -> Iterator:
     import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     frozen = _Frozen(function)
     try:
         with joblib.parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=IDLE_S):
             pool = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator")
             yield from pool(joblib.delayed(frozen)(item) for item in items)
-    except TerminatedWorkerError as error:
+    except BrokenProcessPool as error:
         raise DataError(
             f"One of {jobs} processes was killed, most often for lack of memory; run again with "
             f"JOBS = {max(1, jobs // 2)} (what is finished is kept)."
@@ -140,9 +140,7 @@ class _Frozen:
     """
 
     def __init__(self, function: Callable):
-        from joblib.externals import cloudpickle
-
-        self.content = cloudpickle.dumps(function)
+        self.content = pickle.dumps(function)
 
     def __call__(self, item):
         return _thawed(self.content)(item)

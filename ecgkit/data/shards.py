@@ -30,6 +30,7 @@ import pandas as pd
 from ecgkit.data.packing import MISSING, fill_gaps, read_gains
 from ecgkit.types import DataError
 
+FLOAT32 = np.dtype(np.float32)
 # What must not be guessed from the first rows: a digest of digits alone is no number.
 INDEX_TYPES = {
     "shard": np.int32,
@@ -64,13 +65,16 @@ class Store:
         self.fs, self.seconds, self.key = about["fs"], about["seconds"], about["key"]
         self.n_in, self.n_samples = about["n_in"], about["n_samples"]
         self.leads, self.dtype = tuple(about["leads"]), np.dtype(about["dtype"])
-        self.align = about["align"]
+        self.align, self.unit = about["align"], about.get("unit", "mV")
         self.lengths = self.index["n_samples"].to_numpy(np.int64)
+        one_length = self.seconds is not None or (self.lengths == self.n_samples).all()
+        self._common_width = self.n_samples if one_length else None
         self._shard = self.index["shard"].to_numpy(np.int64)
         self._start = self.index["start"].to_numpy(np.int64)
         self._code, self._gains = read_gains(self.index["gain"], len(self.leads))
         self._factor = 1 / self._gains  # (m, C) float32
         self._one_gain = (self._gains == self._gains[:, :1]).all(axis=1)
+        self._digital = self.dtype != FLOAT32
         self._has_gaps = self.index["n_missing"].to_numpy() > 0
         self._maps = _Maps(self.folder)
 
@@ -90,13 +94,13 @@ class Store:
         """
         rows = self._checked(rows)
         out = self._buffer(rows, out)
-        for b, row in enumerate(rows.tolist()):
+        for b, row in enumerate(rows):
             self._read_one(row, fill, out[b])
         return out
 
     def packed(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """One record as stored: (C, T) int16 (or float32), read-only, and its gains (C,) per mV."""
-        row = int(self._checked(row)[0])
+        [row] = self._checked(row)
         return self._values(row), self._gains[self._code[row]]
 
     def mask(self, rows) -> np.ndarray:
@@ -112,14 +116,14 @@ class Store:
         """What a batch is (shape, unit, fs, leads), how much there is, and what was left out."""
         shortest, longest = self.lengths.min() / self.fs, self.lengths.max() / self.fs
         length = f"{longest:g} s" if shortest == longest else f"{shortest:g} to {longest:g} s"
-        width = self.n_samples if self.seconds is not None or shortest == longest else "T"
+        width = self._common_width or "T"
         n_bytes = int(self.lengths.sum()) * len(self.leads) * self.dtype.itemsize
         reasons = self.quarantine["reason"].value_counts()
         why = "".join(f", {n} {reason}" for reason, n in reasons.items())
         return (
             f"{self.n_in} ECGs in = {len(self)} stored + {len(self.quarantine)} quarantined{why}\n"
-            f"a batch: (B, {len(self.leads)}, {width}) float32 mV at {self.fs:g} Hz, {length} "
-            f"each, leads {' '.join(self.leads)}\n"
+            f"a batch: (B, {len(self.leads)}, {width}) float32 {self.unit} at {self.fs:g} Hz, "
+            f"{length} each, leads {' '.join(self.leads)}\n"
             f"on disk: {self.dtype} in {self._shard.max() + 1} shards, {n_bytes / 1e6:,.1f} MB; "
             f"{int(self._has_gaps.sum())} ECGs have gaps"
         )
@@ -133,11 +137,11 @@ class Store:
             out[:, :start], out[:, start + n :] = 0, 0
             out = out[:, start : start + n]
         np.copyto(out, values)
-        if self.dtype != np.float32:
+        if self._digital:
             factor = self._factor[code]
-            np.multiply(out, factor[0] if self._one_gain[code] else factor[:, None], out=out)
-        if self._has_gaps[row]:
-            if self.dtype != np.float32:
+            np.multiply(out, factor[0] if self._one_gain.item(code) else factor[:, None], out=out)
+        if self._has_gaps.item(row):
+            if self._digital:
                 out[values == MISSING] = np.nan
             if fill:
                 out[:] = fill_gaps(out)
@@ -149,33 +153,28 @@ class Store:
         flat = self._maps[self._shard.item(row)]
         return flat[start : start + n_leads * n].reshape(n_leads, n)
 
-    def _checked(self, rows) -> np.ndarray:
-        rows = np.atleast_1d(np.asarray(rows, dtype=np.int64))
-        # As unsigned numbers negative rows are large ones: one comparison finds both.
-        if rows.size and rows.view(np.uint64).max() >= len(self):
-            bad = rows[(rows < 0) | (rows >= len(self))][0]
+    def _checked(self, rows) -> list[int]:
+        rows = np.asarray(rows, np.int64).reshape(-1).tolist()
+        if rows and (min(rows) < 0 or max(rows) >= len(self)):
+            bad = min(rows) if min(rows) < 0 else max(rows)
             raise DataError(f"Row {bad} is outside the store of {len(self)} ECGs.")
         return rows
 
-    def _width(self, rows: np.ndarray) -> int:
-        uniform = self.seconds is not None or not len(rows)
-        return self.n_samples if uniform else int(self.lengths[rows].max())
+    def _width(self, rows: list[int]) -> int:
+        if self._common_width is not None or not rows:
+            return self.n_samples
+        return int(self.lengths[rows].max())
 
-    def _buffer(self, rows: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-        width = self._width(rows)
+    def _buffer(self, rows: list[int], out: np.ndarray | None) -> np.ndarray:
+        shape = (len(rows), len(self.leads), self._width(rows))
         if out is None:
-            return np.empty((len(rows), len(self.leads), width), np.float32)
-        wide_enough = (
-            out.shape[2:] == (width,) if self.seconds is not None else out.shape[2:] >= (width,)
+            return np.empty(shape, np.float32)
+        fits = out.shape == shape or (
+            self.seconds is None and out.shape[:2] == shape[:2] and out.shape[2:] > shape[2:]
         )
-        if (
-            out.shape[:2] != (len(rows), len(self.leads))
-            or not wide_enough
-            or out.dtype != np.float32
-        ):
+        if not fits or out.dtype != FLOAT32:
             raise DataError(
-                f"out is {out.dtype} of shape {out.shape}; these rows need float32 of shape "
-                f"{(len(rows), len(self.leads), width)}."
+                f"out is {out.dtype} of shape {out.shape}; these rows need float32 {shape}."
             )
         return out
 

@@ -93,6 +93,7 @@ def write_store(
     leads: tuple[str, ...] = LEADS,
     dtype: str = "int16",
     align: str | None = None,
+    unit: str = "mV",
     quarantined: list[dict] | None = None,
     workers: Workers | None = None,
     settings=None,
@@ -121,6 +122,7 @@ def write_store(
         "leads": list(leads),
         "dtype": dtype,
         "align": align or ("start" if seconds is None else "centre"),
+        "unit": unit,
     }
     _assemble(folder, shards, about, tuple(columns), quarantined or [])
     return Store(folder)
