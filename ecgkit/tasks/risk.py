@@ -326,7 +326,7 @@ def baseline_scores(study: Study) -> dict[str, np.ndarray]:
     expect to pass) exists for simulated outcomes.
     """
     table = study.outcomes.table
-    person = table[["age", "sex"]].to_numpy(dtype=float)
+    person = table[["age", "sex"]].fillna({"sex": 0.5}).to_numpy(dtype=float)  # 0.5: unknown
     scores = {
         "age + sex": _cox_score(study, person),
         "findings": _cox_score(study, study.findings),

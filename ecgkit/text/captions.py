@@ -11,6 +11,7 @@ Usage:
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -96,7 +97,9 @@ def write_captions(
     statements = _as_dicts(statements)
     columns = (table["ecg_id"], table["age"], table["sex"], table["scp_codes"])
     for ecg_id, age, sex, codes in zip(*columns):
-        rng = np.random.default_rng([seed, int(ecg_id)])
+        # Challenge sources name their ECGs in letters.
+        number = zlib.crc32(ecg_id.encode()) if isinstance(ecg_id, str) else int(ecg_id)
+        rng = np.random.default_rng([seed, number])
         names = [describe(code, statements) for code in codes]
         seen = [notes.answer(name, code) for name, code in zip(names, codes)]
         full.append(three_parts(demographics(age, sex), names, seen))
@@ -105,9 +108,9 @@ def write_captions(
     return Captions(full, variants)
 
 
-def demographics(age: float, sex: int) -> str:
+def demographics(age: float, sex: float) -> str:
     """`47-year-old male patient`; an unknown age is left out, ages of 90 mean 90 or more."""
-    person = {0: "male", 1: "female"}.get(int(sex), "adult")
+    person = {0: "male", 1: "female"}.get(sex, "adult")  # 0.0 is 0; NaN is neither
     if not np.isfinite(age):
         return f"This patient is a {person} of unknown age."
     years = "an over 89" if age >= 90 else f"a {int(age)}"
