@@ -172,16 +172,24 @@ def _check(args) -> int:
 def _check_questions(config: KitConfig, cohort) -> None:
     from ecgkit.data.ecgqa import open_questions
 
-    if not config.ecgqa and not cohort.simulated:
-        print("\nquestions: not looked at; --ecgqa names a folder or .zip of ECG-QA.")
+    print()
+    if not _has_questions(config, cohort):
         return
     questions = open_questions(config, cohort, quiet=True)
     print(
-        f"\nquestions ({questions.source}, {questions.flavour}), in = kept + dropped: "
+        f"questions ({questions.source}, {questions.flavour}), in = kept + dropped: "
         f"{questions.n_in} = {len(questions)} + {len(questions.dropped)}"
     )
     print(questions.counts().to_string())
     _print_reasons("dropped", questions.dropped)
+
+
+def _has_questions(config: KitConfig, cohort) -> bool:
+    """Whether there are questions to look at: none are written about real ECGs unasked."""
+    if config.ecgqa or cohort.simulated:
+        return True
+    print("questions: not looked at; --ecgqa names a folder or .zip of ECG-QA.")
+    return False
 
 
 def _print_reasons(what: str, table) -> None:
@@ -242,8 +250,9 @@ def _preprocess(args) -> int:
     view = cohort.view(fs=config.fs, seconds=config.seconds, **how)
     ready = view.cached(workers=Workers.of(config))
     print(f"store: {_size(cohort.base.folder)} in {cohort.base.folder}")
-    print(f"view: {ready.describe()}; {_size(ready.folder)} in {ready.folder}")
-    _tokenise(open_questions(config, cohort), args.tokenizer)
+    print(f"view: {_size(ready.folder)} in {ready.folder}\n{ready.describe()}")
+    if _has_questions(config, cohort):
+        _tokenise(open_questions(config, cohort), args.tokenizer)
     return 0
 
 

@@ -1,5 +1,6 @@
 """`ecgkit data`: what each subcommand prints, writes and refuses; the data cards."""
 
+import json
 import re
 import shlex
 import shutil
@@ -115,6 +116,62 @@ def test_check_names_each_reason_once(capsys, tmp_path, tiny_cohort):
     code, out, _ = run(capsys, "check", "--data", str(folder), "--fs", "100")
     assert code == 0 and f"in = stored + quarantined: {n} = {n - 2} + 2" in out
     assert out.count("quarantined, missing_file: 2, for one: ") == 1
+
+
+def test_check_and_preprocess_of_another_real_source(capsys, shared):
+    """Chapman-Shaoxing: ids are names, two records have dead leads, no questions exist."""
+    data = str(shared / "data" / "chapman-subset-10.zip")
+    code, out, _ = run(capsys, "check", "--data", data, "--fs", "500")
+    assert code == 0 and "in = stored + quarantined: 10 = 8 + 2" in out
+    assert out.count("quarantined, flat_lead: 2") == 1 and "not looked at" in out
+    code, out, _ = run(capsys, "check", "--data", data, "--fs", "500", "--accept", "flat_lead")
+    assert code == 0 and "in = stored + quarantined: 10 = 10 + 0" in out
+    code, out, _ = run(capsys, "preprocess", "--data", data, "--fs", "250", "--filter", "bandpass")
+    assert code == 0 and "(B, 12, 2500)" in out and "not looked at" in out
+    code, _, err = run(capsys, "map", "--data", data, "--out", "unused")
+    assert code == 2 and "JS20000" in err
+
+
+# --- preprocess and map ---------------------------------------------------------------------------
+
+
+def test_preprocess_prints_counts_and_sizes(capsys):
+    how = (
+        "--filter",
+        "highpass",
+        "--normalise",
+        "per_lead",
+        "--seconds",
+        "5",
+        "--length",
+        "segment",
+    )
+    code, out, _ = run(capsys, "preprocess", *SMALL, *how)
+    assert code == 0 and "(B, 12, 500) float32 standard deviations at 100 Hz" in out
+    for line in (
+        r"store: [\d.]+ MB in ",
+        r"view: [\d.]+ MB in ",
+        r"tokens: 389 questions in \d+ wo",
+    ):
+        assert re.search(line, out), line
+    code, _, err = run(capsys, "preprocess", *SMALL, "--filter", "magic")
+    assert code == 2 and "highpass" in err
+
+
+def test_map_lists_what_it_drops(capsys, tmp_path, shared):
+    data, ecgqa = (str(shared / "data" / n) for n in ("ptbxl-subset-400.zip", "ecgqa-subset.zip"))
+    args = ("map", "--data", data, "--ecgqa", ecgqa, "--flavour", "template", "--root", "/ptbxl")
+    code, out, _ = run(capsys, *args, "--out", str(tmp_path / "mapped"))
+    assert code == 0 and "489 of 24348 questions mapped to recordings in /ptbxl" in out
+    assert "dropped, recording_missing: 23859, for one: " in out
+    sample = json.loads((tmp_path / "mapped/template/train/120000.json").read_text())[0]
+    assert sample["ecg_path"][0].startswith("/ptbxl/records500/00000/")
+    part = ("--sample", "60", "--seed", "3", "--out", str(tmp_path / "part"))
+    code, out, _ = run(capsys, *args, *part)
+    kept = int(re.search(r"part: (\d+) of 24348", out)[1])
+    assert code == 0 and 50 <= kept <= 70 and f"dropped, not_sampled: {489 - kept}" in out
+    code, _, err = run(capsys, *args, *part)
+    assert code == 2 and "there already" in err
 
 
 # --- published layouts ----------------------------------------------------------------------------

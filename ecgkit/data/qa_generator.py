@@ -23,6 +23,7 @@ from ecgkit.data.qa_draw import Ask, pair_asks, share_out, single_asks
 from ecgkit.data.qa_facts import Facts, read_facts
 from ecgkit.data.qa_templates import TEMPLATES
 from ecgkit.data.qa_vocabulary import answer_classes
+from ecgkit.types import DataError
 
 SHARD = 10_000
 PER_ECG = 11.0  # questions per ECG, before rare attributes run out
@@ -36,8 +37,16 @@ _PAIRS_PER_ECG = 6
 
 
 def generated_folder(cohort, seed: int = 0) -> Path:
-    """The folder of generated questions about `cohort`, written now if it is not in the cache."""
+    """The folder of generated questions about `cohort`, written now if it is not in the cache.
+
+    Raises DataError where ECGs have names in place of the numbers that ECG-QA's format asks for.
+    """
     ids = cohort.table["ecg_id"].tolist()
+    if isinstance(ids[0], str):
+        raise DataError(
+            f"No questions are written about {cohort.name}: ECG-QA refers to ECGs by number, and "
+            f"these have names such as {ids[0]}. Take PTB-XL, MIMIC-IV-ECG or 'synthetic' as DATA."
+        )
     key = short_hash([cohort.fingerprint, seed, ids, *(f.read_text() for f in _own_code())])
     return runtime.write_once(
         runtime.cache_dir() / f"ecgqa-{key}",
