@@ -80,10 +80,13 @@ def plot_ecg(
 @style.in_style
 def draw_page(
     record: ECGRecord, title: str = "", seconds: float = 10, gain: float = 10, speed: float = 25,
-    rhythm_lead: str = "II", note: str = "", right: float = 0.0,
+    rhythm_lead: str = "II", note: str = "", right: float = 0.0, leads: tuple[str, ...] = (),
 ) -> tuple[Figure, Axes, Page]:
-    """Like `plot_ecg`, with axes and geometry. `note` joins the caption; `right` mm stay free."""
-    page = lay_out(record, seconds, gain, speed, rhythm_lead)
+    """Like `plot_ecg`, with axes and geometry. `note` joins the caption; `right` mm stay free.
+
+    `leads`: these alone, each as a strip of the whole time, in place of the 3x4 page.
+    """
+    page = lay_out(record, seconds, gain, speed, rhythm_lead, leads)
     figure, axes = style.bare_figure(page.width + right, page.height)
     _draw_grid(axes, page)
     for y in page.rows:
@@ -107,27 +110,28 @@ def caption(record: ECGRecord, gain: float = 10, speed: float = 25, note: str = 
 
 def lay_out(
     record: ECGRecord, seconds: float = 10, gain: float = 10, speed: float = 25,
-    rhythm_lead: str = "II",
+    rhythm_lead: str = "II", leads: tuple[str, ...] = (),
 ) -> Page:
     """Computes the page: rows are as high as their tallest trace needs, in whole 5 mm squares."""
+    grid = tuple((lead,) for lead in leads) or (*GRID_3X4, (rhythm_lead,))
     shown = min(float(seconds), record.duration_s)
     if shown < LEAST_S - 0.5 / record.fs:
         raise DataError(
             f"Record {record.ecg_id} gives {shown:.2f} s to draw; a 3x4 page needs {LEAST_S} s. "
             "Take a longer record, or raise `seconds`."
         )
-    heights = [_row_height(record, leads, gain) for leads in (*GRID_3X4, (rhythm_lead,))]
+    heights = [_row_height(record, row, gain) for row in grid]
     left, quarter = MARGIN + PULSE_ZONE, shown / 4
     height = HEAD + FOOT + sum(heights)
     top, panels, rows = height - HEAD, [], []
-    for leads, row in zip((*GRID_3X4, (rhythm_lead,)), heights, strict=True):
-        y = top - _above(record, leads, gain)
-        step = shown / len(leads)
-        for i, lead in enumerate(leads):
+    for row, tall in zip(grid, heights, strict=True):
+        y = top - _above(record, row, gain)
+        step = shown / len(row)
+        for i, lead in enumerate(row):
             x = left + i * quarter * speed
-            panels.append(Panel(lead, i * step, (i + 1) * step, x, y, top, row))
+            panels.append(Panel(lead, i * step, (i + 1) * step, x, y, top, tall))
         rows.append(y)
-        top -= row
+        top -= tall
     width = left + math.ceil(shown * speed / 5) * 5 + MARGIN
     return Page(width, height, gain, speed, tuple(panels), tuple(rows))
 

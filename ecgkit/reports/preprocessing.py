@@ -1,9 +1,11 @@
-"""Figures of the preprocessing notebook: filters, normalisation, folds, labels, beats.
+"""Figures of the preprocessing notebook: filters, quarantine, normalisation, folds, labels, beats.
 
 Every function takes data and returns a Figure. Shapes: C leads, T samples, L samples of a beat.
 """
 
 from __future__ import annotations
+
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,7 @@ from ecgkit.types import ECGRecord
 def plot_filters(
     record: ECGRecord,
     lead: str = "II",
-    kinds: tuple[str, ...] = ("none", "highpass", "bandpass"),
+    kinds: tuple[str, ...] = sig.FILTERS,
     seconds: float = 5.0,
     title: str = "",
 ) -> Figure:
@@ -40,6 +42,90 @@ def plot_filters(
     left.margins(y=0.14)
     right.set(xlabel="Hz", ylabel="gain", title="What passes", xlim=(0.05, record.fs / 2))
     return figure
+
+
+@style.in_style
+def plot_raw_and_filtered(
+    record: ECGRecord,
+    kind: str = "bandpass",
+    leads: tuple[str, ...] = ("I", "II", "V2"),
+    seconds: float = 5.0,
+    title: str = "",
+) -> Figure:
+    """Each lead raw and filtered over each other, and beside it what the filter took out, in mV."""
+    figure, axes = style.new_figure(
+        len(leads), 2, (11, 1.7 * len(leads) + 0.7), width_ratios=(1.6, 1), squeeze=False,
+        sharex=True,
+    )  # fmt: skip
+    n = round(min(seconds, record.duration_s) * record.fs)
+    t = np.arange(n) / record.fs
+    clean = sig.filter_record(record, kind)
+    for (left, right), lead in zip(axes, leads):
+        raw, new = (r.signal[r.leads.index(lead)][:n] for r in (record, clean))
+        left.plot(t, raw, color=style.MUTED, lw=2.2, alpha=0.45, label="raw")
+        left.plot(t, new, color=style.COLOURS[0], lw=1.0, label=sig.filter_words(kind))
+        right.plot(t, raw - new, color=style.COLOURS[1], lw=0.9)
+        left.set(ylabel=f"{lead}, mV")
+        right.axhline(0, color=style.MUTED, lw=0.6)
+    left, right = axes[0]
+    left.set_title(_title(title or "Raw and filtered", record))
+    figure.legend(*left.get_legend_handles_labels(), ncols=2, loc="outside lower left")
+    right.set_title("Taken out, mV")
+    for ax in axes[-1]:
+        ax.set(xlabel="s", xlim=(0, t[-1]))
+    return figure
+
+
+@style.in_style
+def plot_quarantine(
+    examples: list[tuple[str, str, ECGRecord | None]],
+    leads: tuple[str, ...] = ("I", "II", "V1", "V2", "V6"),
+    seconds: float = 3.0,
+    columns: int = 3,
+    simulated: bool | None = None,
+) -> Figure:
+    """One panel per reason: the first seconds of a record refused for it, and why, below.
+
+    examples: `reader_trials.quarantine_examples`; a record that cannot be read at all, even with
+    every check off, leaves its panel empty.
+    """
+    rows = -(-len(examples) // columns)
+    figure, axes = style.new_figure(rows, columns, (11, 2.35 * rows), squeeze=False)
+    for ax, (reason, sentence, record) in zip(axes.flat, examples):
+        ax.set_title(reason)
+        _draw_refused(ax, record, leads, seconds)
+        said = sentence.split(" is left out: ", 1)[-1]
+        words = textwrap.fill(textwrap.shorten(said, 170, placeholder=" ..."), 62)
+        ax.set_xlabel(words, fontsize=7.5, loc="left", color=style.MUTED)
+    for ax in axes.flat[len(examples) :]:
+        ax.set_axis_off()
+    heading = style.mark_simulated("Refused, one recording per reason", simulated)
+    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+def _draw_refused(ax, record: ECGRecord | None, leads: tuple[str, ...], seconds: float) -> None:
+    """Leads one below the other, each scaled to its own range, which is written beside it."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    if record is None:
+        ax.text(0.5, 0.5, "nothing can be read", ha="center", va="center", color=style.MUTED,
+                transform=ax.transAxes)  # fmt: skip
+        return
+    n = min(round(seconds * record.fs), record.n_samples)
+    for step, lead in enumerate(leads):
+        x = record.signal[record.leads.index(lead)][:n]
+        y = -1.25 * step
+        there = x[np.isfinite(x)]
+        size = np.ptp(there) if there.size else np.nan
+        words = f"{size:,.0f} mV" if size >= 100 else f"{size:.2f} mV" if there.size else "missing"
+        if size > 0:
+            ax.plot(np.arange(n), y + (x - there.min()) / size - 0.5, color=style.TRACE, lw=0.7)
+        elif there.size:
+            ax.plot([0, n], [y, y], color=style.COLOURS[1], lw=1.2)
+        ax.text(-0.01 * n, y, lead, ha="right", va="center", fontsize=7.5, weight="bold")
+        ax.text(1.01 * n, y, words, ha="left", va="center", fontsize=7, color=style.MUTED)
+    ax.set(xlim=(-0.1 * n, 1.2 * n), ylim=(-1.25 * len(leads) + 0.5, 0.75))
 
 
 def frequency_response(fs: float, kind: str) -> tuple[np.ndarray, np.ndarray]:
