@@ -28,6 +28,7 @@ from ecgkit.types import ConfigError, DataError
 WORTH_S = 3.0
 # Idle processes end soon, so that they do not hold memory while a model trains.
 IDLE_S = 20
+CONNECT_S = 10
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _on_dask(function: Callable, items: list, jobs: int, scheduler: str) -> Iter
     own = {"n_workers": jobs or _n_cores(), "threads_per_worker": 1, "dashboard_address": None}
     with nullcontext(scheduler) if scheduler else LocalCluster(**own) as cluster:
         try:
-            client = Client(cluster, set_as_default=False)
+            client = Client(cluster, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"No dask scheduler answers at {scheduler}; start one with `dask scheduler`, or "
