@@ -57,6 +57,24 @@ def draw_population(n_ecgs: int, seed: int) -> Population:
     return Population(seed, visits, latents, noise, np.full(n_ecgs, SECONDS), rng)
 
 
+def keep(people: Population, rows: np.ndarray) -> Population:
+    """The ECGs in `rows` alone, patients and their numbers as they were."""
+    visits = people.visits
+    text = {kind: [words[i] for i in rows] for kind, words in people.noise.text.items()}
+    return Population(
+        people.seed,
+        Visits(
+            visits.table.iloc[rows].reset_index(drop=True),
+            [visits.codes[i] for i in rows],
+            {code: u[rows] for code, u in visits.severity.items()},
+        ),
+        people.latents,
+        _take(people.noise, rows, text=text),
+        people.seconds[rows],
+        people.rng,
+    )
+
+
 # --- recordings -----------------------------------------------------------------------------------
 
 

@@ -90,8 +90,8 @@ def write_cohort(folder, n_ecgs: int, seed: int, rates=(100,), jobs: int = 0) ->
     records100/ and/or records500/ (WFDB format 16, 1000 units per mV). The signals are made at the
     highest of `rates` and decimated to the others, by `jobs` processes (0 = as many as there are
     cores once that is worth it). The folder appears whole or not at all; an existing one of that
-    name is left as it is when it is complete. Same arguments, same files, on every machine with the
-    same numpy, whatever `jobs`.
+    name is left as it is when it is complete. Same arguments, same files, whatever `jobs`, on one
+    kind of processor with one numpy (which round matrix products in their own way).
     """
     rates = tuple(sorted(rates))
     if not rates or set(rates) - set(RATES) or n_ecgs < 1:

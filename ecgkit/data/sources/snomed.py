@@ -194,6 +194,7 @@ _WRITTEN = {scp: code for code, scp in reversed(SCP.items())} | {
     "RAO/RAE": "446358003",
     "ISC_": "164861001",
     "NST_": "55930002",
+    "STD_": "429622005",
     "BIGU": "11157007",
     "SVTAC": "426761007",
     "2AVB": "195042002",
