@@ -74,8 +74,8 @@ def open_table(shelf: Shelf, flavour: str) -> QATable:
     Raises DataError where there is no shard, no readable one, or no usable question in any.
     """
     stamps = shelf.place.stamps([shelf.root + name for name, _ in shelf.shards(flavour)])
-    tables = [shelf.label, flavour, shelf.answers, sorted(shelf.valid.items())]
-    key = short_hash([VERSION, *tables, list(stamps.items())])
+    tables = [flavour, shelf.answers, sorted(shelf.valid.items())]
+    key = short_hash([VERSION, shelf.place.path, shelf.label, *tables, list(stamps.items())])
     folder = runtime.cache_dir() / f"questions-{key}"
     runtime.write_once(folder, lambda scratch: write_table(scratch, read_table(shelf, flavour)))
     return load_table(folder, key)
