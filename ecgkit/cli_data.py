@@ -16,7 +16,7 @@ from ecgkit.types import ConfigError
 _COHORT = ("fs", "seconds", "accept", "cohort_size")
 _SUBSET = ("sample", "fraction", "sample_seed")
 _WORKERS = ("jobs", "backend", "scheduler")
-_LAYOUTS = ("ptbxl", "mimic-iv-ecg", "challenge")
+_LAYOUTS = ("ptbxl", "mimic-iv-ecg", "challenge", "chapman-shaoxing", "cpsc-2018")
 _PUBLISHED = ("published-qa", "grounding")
 
 
@@ -156,6 +156,8 @@ def _check(args) -> int:
     config = _config(args)
     cohort = open_cohort(config, quiet=True)
     source, store = cohort.source, cohort.store
+    if cohort.truth is not None and not cohort.simulated:
+        print("SIMULATED recordings (there is a truth.csv) in the layout of:")
     print(
         f"{source.title} ({source.name} {source.version}, {source.licence})\n"
         f"{len(cohort)} ECGs of {cohort.table.patient_id.nunique()} patients at {store.fs} Hz; "

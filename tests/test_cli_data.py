@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ecgkit import cli, cli_data
-from ecgkit.data import cards
+from ecgkit.data import cards, layouts
 from ecgkit.data.sources import SOURCES
 from ecgkit.types import DataError
 
@@ -172,6 +172,30 @@ def test_map_lists_what_it_drops(capsys, tmp_path, shared):
     assert code == 0 and 50 <= kept <= 70 and f"dropped, not_sampled: {489 - kept}" in out
     code, _, err = run(capsys, *args, *part)
     assert code == 2 and "there already" in err
+
+
+# --- synthesize -----------------------------------------------------------------------------------
+
+
+def test_synthesize_offers_every_layout():
+    assert cli_data._LAYOUTS == layouts.LAYOUTS
+
+
+@pytest.mark.parametrize("layout", cli_data._LAYOUTS)
+def test_synthesized_source_is_read_as_the_one_it_imitates(capsys, tmp_path, layout):
+    out = str(tmp_path / "simulated")
+    code, said, _ = run(capsys, "synthesize", "--layout", layout, "--n", "24", "--out", out)
+    assert code == 0 and f"ecgkit data check --data {out}" in said
+    code, said, _ = run(capsys, "check", "--data", out, "--fs", "500", "--seconds", "10")
+    assert code == 0 and f"({layout} " in said and said.startswith("SIMULATED")
+    assert "in = stored + quarantined: 24 = 24 + 0" in said
+    code, _, err = run(capsys, "synthesize", "--layout", layout, "--n", "24", "--out", out)
+    assert code == 2 and "there already" in err
+
+
+def test_synthesize_refuses_what_is_no_rate(capsys, tmp_path):
+    code, _, err = run(capsys, "synthesize", "--rates", "fast", "--out", str(tmp_path / "new"))
+    assert code == 2 and "--rates" in err and not (tmp_path / "new").exists()
 
 
 # --- published layouts ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from ecgkit import cli
 from ecgkit.data import download as downloading
 from ecgkit.data import fetch as fetching
 from ecgkit.data.download import download
@@ -385,3 +386,20 @@ def test_credentialed_sources_say_what_to_do():
 def test_unknown_source_names_those_there_are():
     with pytest.raises(DataError, match="ptbxl.*mimic-iv.*synthesize"):
         fetch("ptb")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_fetched_zip_is_opened_by_check(server, shared, tmp_path, capsys):
+    """The real subset in place of PTB-XL's .zip, over a line that is cut once."""
+    body = (shared / "data" / "ptbxl-subset-400.zip").read_bytes()
+    serve_source(server, "ptbxl", body, None)
+    server.cut_after[DOWNLOADS["ptbxl"].url.removeprefix(fetching.PHYSIONET)] = [20_000_000]
+    where = ["--out", str(tmp_path), "--mirror", server.address]
+    assert cli.main(["data", "fetch", "ptbxl", *where]) == 0
+    path = tmp_path / "ptb-xl-1.0.3.zip"
+    assert f"{path} is complete and checked" in capsys.readouterr().out
+    assert path.read_bytes() == body and server.seen[-1][1] == "bytes=20000000-"
+    assert cli.main(["data", "check", "--data", str(path), "--fs", "100"]) == 0
+    assert "400 = 400 + 0" in capsys.readouterr().out

@@ -95,7 +95,7 @@ def _index(cohort) -> pd.DataFrame:
     """The index of the recordings as they are in the source: `store` may be a view of `base`."""
     base = getattr(cohort, "base", None)
     index = (cohort.store if base is None else base).index
-    return index.assign(lead_order=index["lead_order"].fillna("").astype(str))
+    return index.assign(lead_order=index["lead_order"].astype(object).fillna("").astype(str))
 
 
 # --- the checks -----------------------------------------------------------------------------------
