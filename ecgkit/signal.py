@@ -1,7 +1,7 @@
 """What is done to a signal before a model sees it; every function takes (..., C, T) and is
 vectorised.
 
-The order used across the kit: fill gaps, resample, filter, crop or pad, normalise.
+The order used across the kit: fill gaps, resample, filter the whole record, crop or pad, normalise.
 
 Usage:
     x = preprocess(store.read(rows), fs=100, filter="bandpass", normalise="per_lead")   # (B, C, T)
@@ -36,13 +36,23 @@ def preprocess(
     Normalising comes after cropping, so that what the model sees has mean 0 and deviation 1.
     Raises DataError for an unknown filter or normalisation and for rates that do not fit.
     """
-    signal = fill_nan(signal)
-    if fs_out is not None:
-        signal = resample(signal, fs, fs_out)
-    signal = filter_signal(signal, fs_out or fs, filter)
+    signal = condition(fill_nan(signal), fs, fs_out or fs, filter)
     if n_samples is not None:
         signal = crop_pad(signal, n_samples)
     return normalise_signal(signal, normalise).astype(np.float32, copy=False)
+
+
+def condition(
+    signal: np.ndarray, fs: float, fs_out: float, filter: str, mains: float = 50.0
+) -> np.ndarray:
+    """(..., C, T) without gaps at `fs` Hz -> (..., C, T') at `fs_out`: resample, then filter.
+
+    On the way down the powerline notch comes first: 50 Hz hum in a 500 Hz record stands at half the
+    rate of a 100 Hz one, where no notch can take it out any more.
+    """
+    if filter == "powerline" and fs_out < fs:
+        return resample(filter_signal(signal, fs, filter, mains=mains), fs, fs_out)
+    return filter_signal(resample(signal, fs, fs_out), fs_out, filter, mains=mains)
 
 
 def fill_nan(signal: np.ndarray) -> np.ndarray:
@@ -126,8 +136,8 @@ def filter_signal(
 
     highpass: above `low` Hz, order 2 (baseline drift). bandpass: `low` to `high` Hz, order 2 each.
     powerline: a notch 2 Hz wide at `mains` and its multiples below half the rate. Gaps stay NaN.
-    At 100 Hz 50 Hz mains hum lies at half the rate and was removed when PTB-XL was sampled down:
-    powerline then changes nothing.
+    A record at 100 Hz has no notch for 50 Hz hum, which lies at half its rate: powerline changes
+    nothing there (see `condition` for records on their way down to it).
     """
     if kind not in FILTERS:
         raise DataError(f"There is no filter {kind!r}; choose one of {', '.join(FILTERS)}.")
