@@ -17,12 +17,12 @@ from ecgkit.data.place import Folder, open_place
 from ecgkit.data.store import build_store
 from ecgkit.types import LEADS
 
-EXAMPLES, RECORDS = 8, 12
+EXAMPLES = 8
 FILE, FORMAT, GAIN, ZERO, CHECKSUM, NAME = 0, 1, 2, 4, 6, 8  # words of a channel line
 
 
 class Case:
-    """A real record: `first` line, channel `lines` as words, `values` (T, C), `files` for a disk."""
+    """A real record: `first` line, channel `lines` as words, `values` (T, C)."""
 
     def __init__(self, place, source: str, name: str, rng):
         self.name, self.rng = name, rng

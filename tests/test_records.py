@@ -1,10 +1,13 @@
 """WFDB records: our reader against `wfdb`, in a folder and inside a .zip, and what it refuses."""
 
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 import wfdb
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ecgkit.data.place import Folder, Zip, open_place
 from ecgkit.data.records import RecordError, read_raw
@@ -108,6 +111,124 @@ def test_challenge_mat_of_chapman(shared, tmp_path):
         assert any(line.startswith("Age") for line in raw.comments)
 
 
+# --- every real record, and layouts that are rarer ------------------------------------------------
+
+
+def same_as_wfdb(place, name, folder):
+    """Whether ours equals wfdb's reading of a copy, bit by bit."""
+    stem = name.rsplit("/", 1)[-1]
+    for suffix in (".hea", ".dat"):
+        (folder / f"{stem}{suffix}").write_bytes(place.read(name + suffix))
+    theirs = wfdb.rdrecord(str(folder / stem), physical=False)
+    raw = read_raw(place, name)
+    names = tuple(lead.replace("AV", "aV") for lead in theirs.sig_name)
+    return np.array_equal(raw.digital, theirs.d_signal.T) and raw.leads == names
+
+
+@pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.slow)])
+def test_real_ptbxl_equal_to_wfdb(shared, tmp_path, step):
+    place = open_place(shared / "data" / "ptbxl-subset-400.zip", "ptbxl_database.csv", "PTB-XL")
+    names = [name.removesuffix(".hea") for name in place.names(".hea")]
+    assert len(names) == 800
+    assert all(same_as_wfdb(place, name, tmp_path) for name in names[::step])
+
+
+def edit(folder, old, new, count=-1):
+    path = folder / "r.hea"
+    path.write_text(path.read_text().replace(old, new, count))
+
+
+def wfdb_mv(folder):
+    return wfdb.rdrecord(str(folder / "r")).p_signal.T.astype(np.float32)
+
+
+def test_bytes_before_the_samples(tmp_path):
+    digital = write(tmp_path)
+    (tmp_path / "r.dat").write_bytes(b"x" * 24 + (tmp_path / "r.dat").read_bytes())
+    edit(tmp_path, " 16 ", " 16x1+24 ")
+    ours = read_raw(Folder(tmp_path), "r")
+    assert np.array_equal(ours.digital, digital.T)
+    assert np.array_equal(ours.millivolts(), wfdb_mv(tmp_path))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_matlab_header_of_a_challenge_file(tmp_path, said):
+    """24 bytes: type, rows, columns, imaginary, length of the name, and "val" with its NUL."""
+    digital = write(tmp_path)
+    start = np.array([30, 12, len(digital), 0, 4], "<i4").tobytes() + b"val\0"
+    (tmp_path / "r.mat").write_bytes(start + (tmp_path / "r.dat").read_bytes())
+    edit(tmp_path, "r.dat 16", "r.mat 16+24" if said else "r.mat 16")
+    assert np.array_equal(read_raw(Folder(tmp_path), "r").digital, digital.T)
+
+
+@pytest.mark.parametrize("fmt", ["16", "212", "80"])
+def test_several_files_per_record(tmp_path, fmt):
+    write(tmp_path, fmt)
+    split_in_two(tmp_path, wfdb.rdrecord(str(tmp_path / "r"), physical=False).d_signal)
+    raw = read_raw(Folder(tmp_path), "r")
+    assert np.array_equal(raw.millivolts(), wfdb_mv(tmp_path)) and raw.leads == LEADS
+
+
+def split_in_two(folder, digital):
+    """Chest leads stay in r.dat; the limb leads come from r2.dat, in format 16."""
+    (folder / "r2.dat").write_bytes(digital[:, :6].astype("<i2").tobytes())
+    text = (folder / "r.hea").read_text().splitlines()
+    fmt = text[1].split()[1]
+    wfdb.wrsamp(
+        "r",
+        fs=100,
+        units=["mV"] * 6,
+        sig_name=list(LEADS[6:]),
+        d_signal=digital[:, 6:],
+        fmt=[fmt] * 6,
+        adc_gain=[1000.0] * 6,
+        baseline=[0] * 6,
+        write_dir=str(folder),
+    )
+    text[1:7] = [line.replace(f"r.dat {fmt}", "r2.dat 16") for line in text[1:7]]
+    (folder / "r.hea").write_text("\n".join(text) + "\n")
+
+
+@pytest.mark.parametrize("order", [(*LEADS, "Resp", "vx", "vy"), ("Resp", *LEADS[::-1])])
+def test_channels_beside_the_twelve_are_left_out(tmp_path, order):
+    digital = write(tmp_path, leads=order)
+    raw = read_raw(Folder(tmp_path), "r").select(LEADS)
+    assert np.array_equal(raw.digital, digital.T[[order.index(lead) for lead in LEADS]])
+    assert raw.written == " ".join(order)
+
+
+def test_a_breathing_channel_need_have_no_gain(tmp_path):
+    write(tmp_path, leads=(*LEADS, "Resp"))
+    header = (tmp_path / "r.hea").read_text().splitlines()
+    header[13] = header[13].replace("1000.0(0)/mV", "0/l/min")
+    (tmp_path / "r.hea").write_text("\n".join(header))
+    assert read_raw(Folder(tmp_path), "r").leads == LEADS
+
+
+@pytest.mark.parametrize("fmt", ["16", "212"])
+def test_longer_than_its_header_says(tmp_path, fmt):
+    """Right checksums show that the promised samples are the recording; without them, nothing."""
+    digital = write(tmp_path, fmt)
+    with open(tmp_path / "r.dat", "ab") as file:
+        file.write(b"more than that")
+    assert np.array_equal(read_raw(Folder(tmp_path), "r").digital, digital.T)
+    lines = [line.split() for line in (tmp_path / "r.hea").read_text().splitlines()]
+    lines[5][6] = str(int(lines[5][6]) + 1)
+    (tmp_path / "r.hea").write_text("\n".join(" ".join(words) for words in lines))
+    with pytest.raises(RecordError) as caught:
+        read_raw(Folder(tmp_path), "r")
+    assert caught.value.reason == "too_long"
+
+
+def test_a_length_that_is_not_said(tmp_path):
+    digital = write(tmp_path)
+    edit(tmp_path, "r 12 100 1001", "r 12 100")
+    assert np.array_equal(read_raw(Folder(tmp_path), "r").digital, digital.T)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
 def spoil(folder, what):
     """Damages the record in `folder` in one way; returns the reason expected."""
     header = (folder / "r.hea").read_text()
@@ -154,6 +275,83 @@ def test_a_bad_record_says_why(tmp_path, what, reason):
     with pytest.raises(RecordError) as caught:
         read_raw(Folder(tmp_path), "r")
     assert caught.value.reason == reason and len(str(caught.value)) > 15
+
+
+@pytest.mark.parametrize(
+    "old,new,reason",
+    [
+        ("r 12 100 1001", "r 12 100 1000000000000", "truncated"),
+        ("r 12 100 1001", "r 100000 100 1001", "header"),
+        ("r 12 100 1001", "r 12 100 -5", "header"),
+        ("r 12 100 1001", "r/3 12 100 1001", "header"),
+        ("r 12 100 1001", "r 12 nan 1001", "wrong_rate"),
+        ("r 12 100 1001", "r 12 0 1001", "wrong_rate"),
+        ("r 12 100 1001", "r 12 1e9 1001", "wrong_rate"),
+        ("1000.0(0)/mV", "nan/mV", "zero_gain"),
+        ("1000.0(0)/mV", "inf/mV", "zero_gain"),
+        ("1000.0(0)/mV", "-1000/mV", "zero_gain"),
+        ("1000.0(0)/mV", "1.2.3/mV", "zero_gain"),
+        ("1000.0(0)/mV", f"1000({'7' * 30})/mV", "header"),
+        ("r.dat 16", "../r.dat 16", "header"),
+        ("r.dat 16", "/etc/hostname 16", "header"),
+        ("r.dat 16", "..\\r.dat 16", "header"),
+        ("r.dat 16", "r.dat 16+99999999999999", "truncated"),
+        ("r.dat 16", "r.dat 32", "truncated"),
+        ("r.dat 16", "r.dat 999", "damaged"),
+        ("r.dat 16", "r.dat 508", "damaged"),
+    ],
+)
+def test_absurd_headers_cost_nothing(tmp_path, old, new, reason):
+    write(tmp_path)
+    edit(tmp_path, old, new)
+    tracemalloc.start()
+    with pytest.raises(RecordError) as caught:
+        read_raw(Folder(tmp_path), "r")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.reason == reason and peak < 50e6
+
+
+def test_an_absurd_length_in_a_compressed_format(tmp_path):
+    write(tmp_path)
+    edit(tmp_path, "r 12 100 1001", "r 12 100 900000000000")
+    edit(tmp_path, "r.dat 16", "r.dat 516")
+    with pytest.raises(RecordError, match="900000000000 samples"):
+        read_raw(Folder(tmp_path), "r")
+
+
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@given(
+    at=st.integers(0, 400),
+    cut=st.integers(0, 40),
+    put=st.one_of(
+        st.binary(max_size=6),
+        st.sampled_from(
+            [b" nan ", b" 0 ", b" -1 ", b"9" * 40, b"\n", b"16x9:9+9 ", b"\xff\xfe", b"#"]
+        ),
+    ),
+)
+def test_a_header_with_anything_in_it_reads_or_says_why(at, cut, put):
+    class Memory:
+        def read(self, name):
+            return files[name] if name in files else Folder("/").read(name)
+
+    text = HEADER + "".join(f"r.dat 16 1000(0)/mV 16 0 0 0 0 {lead}\n" for lead in LEADS)
+    header = text.encode()
+    files = {"r.hea": header[:at] + put + header[at + cut :], "r.dat": bytes(24000)}
+    try:
+        assert read_raw(Memory(), "r").digital.size
+    except RecordError as error:
+        assert error.reason and len(str(error)) > 10
+
+
+@pytest.mark.parametrize("stem", ["my rec", "r 2 d", "心電図 1", "a.b", "Ü ß (1)"])
+def test_record_names_with_blanks(tmp_path, stem):
+    digital = write(tmp_path)
+    (tmp_path / "r.dat").rename(tmp_path / f"{stem}.dat")
+    text = (tmp_path / "r.hea").read_text().replace("r.dat", f"{stem}.dat")
+    (tmp_path / f"{stem}.hea").write_text(text.replace("r 12", f"{stem} 12"), encoding="utf-8")
+    assert np.array_equal(read_raw(Folder(tmp_path), stem).digital, digital.T)
 
 
 def test_missing_leads_are_named(tmp_path):
