@@ -19,7 +19,7 @@ from ecgkit.data.qa_reading import (
     SPLITS,
     option_names,
 )
-from ecgkit.data.qa_shards import DROPPED
+from ecgkit.data.qa_shards import DROPPED, no_collection
 from ecgkit.data.qa_table import ANSWER, ATTRIBUTE, ATTRIBUTE_TYPE, TEMPLATE, TYPE, QATable
 
 # Question types -> type1 and type2 of the ECG-QA preprocessor (ecgqa.md 1.2).
@@ -127,8 +127,11 @@ def _id_lists(ecg_id: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(n, 2) ids -> (n,) lists of one or two, one list for all questions about the same ECGs."""
     number, _ = pd.factorize(rows[:, 0] * (rows.max() + 2) + rows[:, 1] + 1)
     first = np.flatnonzero(np.r_[True, np.diff(np.maximum.accumulate(number)) > 0])
-    two = rows[first, 1] >= 0
-    lists = [ids[: 1 + pair] for ids, pair in zip(ecg_id[first].tolist(), two.tolist())]
+    distinct, which = np.unique(ecg_id[first], return_inverse=True)
+    one, two = distinct.astype(object)[which.reshape(-1, 2)].T.tolist()  # equal ids: one object
+    pairs = (rows[first, 1] >= 0).tolist()
+    with no_collection():
+        lists = [[a, b] if pair else [a] for a, b, pair in zip(one, two, pairs)]
     return _objects(lists)[number]
 
 

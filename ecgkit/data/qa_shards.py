@@ -59,7 +59,7 @@ class ShardReader:
 
     def add(self, name: str, split: str) -> None:
         """Reads one shard; one that cannot be used only adds a line to the files."""
-        with _no_collection():
+        with no_collection():
             try:
                 samples = load_shard(self.shelf, name)
             except BrokenShard as broken:
@@ -208,8 +208,8 @@ def identity(sample) -> tuple[int, str, int]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Parsing JSON makes only objects that live on; looking for garbage among them doubles it."""
+def no_collection() -> Iterator[None]:
+    """Where only objects that live on are made, looking for garbage among them doubles the time."""
     running = gc.isenabled()
     gc.disable()
     try:
