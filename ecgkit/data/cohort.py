@@ -32,6 +32,7 @@ from ecgkit.types import DataError, ECGRecord
 
 # Of more records than this in a folder, every k-th is looked at to see whether anything changed.
 LOOKED_AT = 50_000
+TRUTH = "truth.csv"  # beside the table of whatever the kit simulated, in any layout
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Cohort:
 
     `base` holds the recordings at a rate the source offers and in their own lengths, `store` at the
     config's `fs` and `seconds` (one and the same where these agree). `n_listed`: ECGs the source
-    lists, of which a subset may have been chosen.
+    lists, of which a subset may have been chosen. `simulated`: written by this kit, also where DATA
+    names its folder; `truth` is then what was drawn.
     """
 
     name: str
@@ -109,16 +111,17 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
     reader = sources.adapter(name)
     table, refused = reader.read_table(place, reader.base_rate(config.fs))
     splits.assert_no_leak(table)
-    recipe = path.name if config.simulated else ""
-    fingerprint = _fingerprint(reader, place, table, recipe)
+    stamps = _stamps(reader, place, table)
+    fingerprint = _fingerprint(reader, place, stamps, path.name if config.simulated else "")
     n_listed = len(table) + len(refused)
     if config.sample or config.fraction < 1:
         table, refused = _chosen(config, table, name), []
-    base = _base_store(config, reader, name, place, table, refused, fingerprint)
+        stamps = _stamps(reader, place, table)
+    base = _base_store(config, name, place, table, refused, [fingerprint, stamps])
     table = _stored_rows(table, base)
     cohort = Cohort(
         name,
-        config.simulated,
+        config.simulated or place.exists(TRUTH),
         fingerprint,
         table,
         reader.read_statements(place),
@@ -150,21 +153,22 @@ def resolve_path(data: str) -> Path:
 # --- what is read ---------------------------------------------------------------------------------
 
 
-def _fingerprint(reader, place, table: pd.DataFrame, recipe: str) -> str:
+def _fingerprint(reader, place, stamps: list, recipe: str) -> str:
     """Twelve hex digits of the tables, the names and sizes of the recordings, and the recipe."""
     raws = [hashlib.sha256(raw).hexdigest() for raw in reader.raw_tables(place)]
-    sizes = sorted((name, size) for name, (size, _) in _stamps(reader, place, table).items())
-    return short_hash([raws, sizes, recipe])
+    return short_hash([raws, [(name, size) for name, (size, _) in stamps], recipe])
 
 
-def _stamps(reader, place, table: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """File -> (size, stamp) of the recordings of `table`, or of LOOKED_AT of them, evenly taken.
+def _stamps(reader, place, table: pd.DataFrame) -> list[tuple[str, tuple[int, int]]]:
+    """[(file, (size, stamp))] of the recordings of `table`, or of LOOKED_AT of them, evenly taken.
 
-    An edited recording is noticed by its stamp (time of change, CRC-32) and never served stale;
-    where not all are looked at, one that was passed over is not: delete the store's folder then.
+    An edited recording is noticed by its stamp (time of change, CRC-32) and never served stale. In
+    a folder of more than LOOKED_AT recordings one that was passed over is not noticed: delete the
+    store's folder after editing. A .zip tells of all its members at no cost (`place.digest`).
     """
     names = table["source_name"].iloc[:: -(-len(table) // LOOKED_AT) or 1]
-    return place.stamps(name + suffix for name in names for suffix in reader.SUFFIXES)
+    found = place.stamps(name + suffix for name in names for suffix in reader.SUFFIXES)
+    return sorted(found.items())
 
 
 def _chosen(config: KitConfig, table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -178,22 +182,21 @@ def _chosen(config: KitConfig, table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
     """truth.csv, aligned with `table`; None where there is none (any real source)."""
-    if not place.exists("truth.csv"):
+    if not place.exists(TRUTH):
         return None
-    truth = pd.read_csv(io.BytesIO(place.read("truth.csv"))).set_index("ecg_id")
+    truth = pd.read_csv(io.BytesIO(place.read(TRUTH))).set_index("ecg_id")
     return truth.reindex(table["ecg_id"]).reset_index()
 
 
 # --- the store behind it --------------------------------------------------------------------------
 
 
-def _base_store(config, reader, name, place, table, refused, fingerprint: str) -> store.Store:
+def _base_store(config, name: str, place, table, refused: list, state: list) -> store.Store:
     """Each recording once, at the source's rate: opened when finished, else built."""
-    rate = reader.base_rate(config.fs)
+    reader = sources.adapter(name)
+    rate, accept = reader.base_rate(config.fs), config.accept.split()
     listed = hashlib.sha256("\n".join(table["source_name"]).encode()).hexdigest()
-    stamps = sorted(_stamps(reader, place, table).items())
-    accept = config.accept.split()
-    key = short_hash([fingerprint, rate, store.VERSION, sorted(accept), listed, stamps])
+    key = short_hash([state, place.digest(), rate, store.VERSION, sorted(accept), listed])
     folder = runtime.cache_dir() / f"store-{key}"
     if (folder / "store.json").exists():
         return store.Store(folder)

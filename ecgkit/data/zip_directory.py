@@ -46,8 +46,8 @@ def leaves(name: str) -> bool:
 class Members:
     """`rows`: name -> row of `table` (at, packed, size, crc, how, key), folders left out.
 
-    `refused`: sentences about names that would lead out of the archive. Raises DataError where the
-    directory cannot be read.
+    `digest`: a checksum of all sizes and checksums; `refused`: sentences about names that would
+    lead out of the archive. Raises DataError where the directory cannot be read.
     """
 
     def __init__(self, path: Path):
@@ -57,6 +57,8 @@ class Members:
             raise DataError(f"{path} is a damaged .zip ({error}); fetch it again.") from error
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error}); check the path.") from error
+        sums = (zlib.crc32(self.table[name].tobytes()) for name in ("size", "crc"))
+        self.digest = "".join(f"{value:08x}" for value in sums)
         self.rows = {name: row for row, name in enumerate(names) if not name.endswith("/")}
         bad = [name for name in self.rows if ".." in name or ":" in name or name.startswith("/")]
         bad = [name for name in bad if leaves(name) and self.rows.pop(name) >= 0]
