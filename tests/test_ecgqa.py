@@ -197,6 +197,13 @@ def test_folder_and_zip_read_the_same(tmp_path, cohort):
     pd.testing.assert_frame_equal(one, two)
 
 
+def test_accents_and_blanks_in_paths_do_no_harm(tmp_path, cohort):
+    plain = write_shelf(tmp_path / "plain", [sample(0)])
+    odd = write_shelf(tmp_path / "données d'été ♥", [sample(0)], root="un dossier/ptbxl")
+    one, two = (ecgqa.read_questions(path, cohort).table for path in (plain, odd))
+    pd.testing.assert_frame_equal(one, two)
+
+
 # --- what is dropped, what is refused -------------------------------------------------------------
 
 

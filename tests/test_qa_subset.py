@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgkit.data import ecgqa, qa_reading, qa_subset, qa_table
+from ecgkit.config import KitConfig
+from ecgkit.data import ecgqa, layouts, qa_reading, qa_subset, qa_table
+from ecgkit.data.cohort import open_cohort
 from ecgkit.data.qa_reading import QUESTION_TYPES
 from ecgkit.data.qa_subset import CHOSEN, LEFT, OUTSIDE
 from ecgkit.types import DataError
@@ -162,6 +164,23 @@ def test_a_quarantined_recording_is_not_replaced(whole, tmp_path):
     gone = full.table["ecg_id"].map(lambda ecgs: lost in ecgs)
     assert part.table["sample_id"].tolist() == full.table["sample_id"][~gone].tolist()
     assert (part.dropped["reason"] == "ecg_not_stored").sum() == gone.sum()
+
+
+def test_sample_of_a_mimic_folder_reads_the_chosen_recordings_only(shared, tmp_path):
+    """Real MIMIC questions, simulated recordings under the studies they name."""
+    subset = shared / "data" / "ecgqa-subset.zip"
+    shelf = qa_reading.open_shelf(subset, "mimic-iv-ecg")
+    studies = qa_table.open_table(shelf, "template").ecg_id.ravel()
+    studies = list(dict.fromkeys(studies.tolist()))[:24]
+    folder = layouts.write_layout(tmp_path / "mimic", "mimic-iv-ecg", 24, 1, study_ids=studies)
+    about = {"data": str(folder), "ecgqa": str(subset), "flavour": "template", "fs": 500}
+    whole, part = (
+        open_cohort(KitConfig.from_params(about | {"sample": n}), quiet=True) for n in (0, 5)
+    )
+    questions = ecgqa.open_questions(KitConfig.from_params(about | {"sample": 5}), part, quiet=True)
+    assert len(questions) == 5 and len(questions.classes) == 187 and questions.n_in == 4364
+    needed = {ecg for ecgs in questions.table["ecg_id"] for ecg in ecgs}
+    assert needed == set(part.table["ecg_id"]) < set(whole.table["ecg_id"])
 
 
 def test_an_empty_choice_is_one_sentence(whole, tmp_path):

@@ -314,3 +314,26 @@ def test_mutated_real_samples_have_their_declared_outcome(real, data):
     kept = [s for s, reason in zip(written, reasons) if reason is None]
     for row, sample in zip(questions.table.to_dict("records"), kept):
         assert {key: row[key] for key in KEYS} == {key: sample[key] for key in KEYS}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_bytes_never_crash_and_every_question_is_counted(real, data):
+    """A shard cut short or with bytes changed, beside a whole one: listed, or read and counted."""
+    shelf, shard, samples, cohort = real
+    raw = bytearray(json.dumps(samples[:5], indent=4).encode())
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    shard.write_bytes(raw[: data.draw(st.integers(0, len(raw)) | st.just(len(raw)))])
+    whole = shard.with_name("10000.json")
+    whole.write_text(json.dumps(samples[10:12]))
+    both = qa_reading.open_shelf(shard.parents[2])
+    questions = ecgqa.join_questions(
+        qa_table.read_table(both, "template"), both, cohort, "template", "ECG-QA"
+    )
+    whole.unlink()
+    first, second = questions.files.to_dict("records")
+    assert second["kept"] == second["questions"] == 2
+    assert (first["questions"] == -1) == (first["reason"] != "") == (first["sentence"] != "")
+    assert questions.n_in == len(questions) + len(questions.dropped)
+    assert questions.n_in == max(first["questions"], 0) + 2
