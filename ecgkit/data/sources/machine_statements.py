@@ -58,7 +58,7 @@ _INJURY = {
 }  # fmt: skip
 _RIGHT = r"(?:right bundle branch block|\brbbb\b)"
 _LEFT = r"(?:left bundle branch block|\blbbb\b)"
-_QT = r"qt ?c?\b(?: interval)?"
+_QT = r"q-?t ?c?\b(?: interval)?"
 _ST, _T = r"\bst(?: ?- ?t| ?& ?t)?\b", r"\bt(?: ?-? ?waves?)?"
 _ODD = r"(?: wave| segment)?s? (?:abnormalit(?:y|ies)|changes?)"
 _AV = r"(?:a-?v|atrioventricular)"
@@ -88,7 +88,7 @@ _PATTERNS = (
         r"wenckebach",
     ),
     ("3AVB", rf"(?:3rd|third)[ -]degree {_AV}(?: block)?", r"complete (?:heart|a-?v) block"),
-    ("LPR", r"(?:prolonged|long) pr\b(?: interval)?"),
+    ("LPR", r"(?:prolonged|long) p-?r\b(?: interval)?"),
     ("WPW", r"\bwpw\b", r"wolff-? ?parkinson", r"pre-?excitation"),
     (
         "LNGQT",
@@ -141,7 +141,7 @@ _PATTERNS = (
     ("LAO/LAE+RAO/RAE", r"bi-?atrial (?:enlargement|abnormality|overload)"),
     ("LAO/LAE", r"left atrial (?:enlargement|abnormality|overload|hypertrophy)"),
     ("RAO/RAE", r"right atrial (?:enlargement|abnormality|overload|hypertrophy)"),
-    ("LVOLT", r"low (?:qrs )?voltages?"),
+    ("LVOLT", r"low (?:limb lead |precordial )?(?:qrs )?voltages?"),
     ("HVOLT", r"high (?:qrs )?voltages?"),
     ("QWAVE", r"\bq[ -]?waves?"),
     ("ABQRS", r"abnormal qrs"),
