@@ -123,8 +123,9 @@ def fill_gaps(signal: np.ndarray) -> np.ndarray:
 
 def gain_text(gain: np.ndarray) -> str:
     """One number where all leads share it, else one per lead, split by blanks."""
-    unique = np.unique(gain)
-    return " ".join(f"{g:.10g}" for g in (unique if len(unique) == 1 else gain))
+    numbers = gain.tolist()
+    shared = numbers.count(numbers[0]) == len(numbers)
+    return " ".join(f"{g:.10g}" for g in (numbers[:1] if shared else numbers))
 
 
 def read_gains(column: pd.Series, n_leads: int) -> tuple[np.ndarray, np.ndarray]:
