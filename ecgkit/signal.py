@@ -11,6 +11,7 @@ Usage:
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import gcd
 
 import numpy as np
@@ -157,6 +158,7 @@ def filter_signal(
     return out
 
 
+@lru_cache(maxsize=32)  # a filter takes as long to design as to run over one ECG of 100 Hz
 def _sections(fs: float, kind: str, low: float, high: float, mains: float) -> list[np.ndarray]:
     """Second-order sections (n, 6) of one filter; [] when it has nothing to do at this rate."""
     from scipy.signal import butter, iirnotch, tf2sos
