@@ -1,12 +1,25 @@
 """Figures: the paper is metric, gaps and absent leads are drawn as such, estimators are right."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ecgkit.reports import curves, kit_map, overlay, paper, style, tables, widgets
+from ecgkit.data import doctor, sources
+from ecgkit.reports import (
+    curves,
+    kit_map,
+    overlay,
+    paper,
+    preprocessing,
+    record_page,
+    sources_figures,
+    style,
+    tables,
+    widgets,
+)
 from ecgkit.types import LEADS, DataError, ECGRecord
 
 FS = 250
@@ -117,6 +130,14 @@ def test_caption_says_rate_filter_speed_gain_and_simulated():
 def test_tall_traces_get_more_room():
     small, tall = paper.lay_out(record()), paper.lay_out(record(amplitude=2.5))
     assert tall.height > small.height
+
+
+def test_chosen_leads_are_strips_of_the_whole_time():
+    figure, axes, page = paper.draw_page(record(), leads=("V1", "II"))
+    assert [(p.lead, p.start, p.stop) for p in page.panels] == [("V1", 0, 10), ("II", 0, 10)]
+    assert np.ptp(line(axes, "lead V1")[:, 0]) == pytest.approx(250, abs=25 / FS + 0.01)
+    assert np.ptp(line(axes, "calibration")[:, 1]) == pytest.approx(10, abs=0.01)
+    assert page.height < paper.lay_out(record()).height
 
 
 # --- attention ------------------------------------------------------------------------------------
@@ -249,6 +270,180 @@ def test_live_browser_says_what_it_is_for():
     assert "not for diagnosis" in notice.value
     menu.value = 1
     assert [label for label, _ in menu.options] == ["1. one", "2. two"]
+
+
+# --- a recording with its questions ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def questions(tiny_config, tiny_cohort):
+    from ecgkit.data.ecgqa import open_questions
+
+    return open_questions(tiny_config, tiny_cohort, quiet=True)
+
+
+def test_a_record_beside_its_codes_and_questions(tiny_cohort, questions):
+    row = int(questions.table["row1"].iloc[0])
+    about = record_page.questions_about(questions, row)
+    theirs = questions.table[(questions.table[["row1", "row2"]] == row).any(axis=1)]
+    assert sorted(about.index) == sorted(theirs.index)
+    # The first ones show each type there is.
+    n_types = about["question_type"].nunique()
+    assert about["question_type"].head(n_types).nunique() == n_types
+    said = texts(record_page.plot_record_with_questions(tiny_cohort, questions, row))
+    for code in tiny_cohort.table["scp_codes"].iloc[row]:
+        assert f"{code}: {tiny_cohort.statements['description'][code]}"[:40] in said
+    shown = int(said.split("Questions, ")[1].split(" of ")[0])
+    assert 0 < shown <= len(about) and f"of {len(about)}" in said
+    assert f"ECG {tiny_cohort.table['ecg_id'].iloc[row]} (simulated data)" in said
+
+
+def test_the_side_column_ends_with_the_paper(tiny_cohort, questions):
+    for leads in ((), ("II",)):
+        figure = record_page.plot_record_with_questions(tiny_cohort, questions, 3, leads)
+        lowest = min(t.get_position()[1] for t in figure.axes[0].texts)
+        assert lowest > 0
+        assert figure.axes[0].get_xlim()[1] / 25.4 == pytest.approx(figure.get_figwidth())
+
+
+def test_filter_and_leads_of_the_page(tiny_cohort):
+    """A source nothing is asked about has a page as well."""
+    figure = record_page.plot_record_with_questions(
+        tiny_cohort, None, 0, leads=("II", "V5"), filter="highpass"
+    )
+    assert "high-pass 0.5 Hz" in texts(figure) and "Questions" not in texts(figure)
+    drawn = [ln.get_gid() for ln in figure.axes[0].lines if str(ln.get_gid()).startswith("lead")]
+    assert drawn == ["lead II", "lead V5"]
+
+
+def test_question_browser_follows_its_controls(tiny_cohort, questions):
+    browser = widgets.QuestionBrowser(tiny_cohort, questions, [4, 5, 6])
+    seen = [bytes(browser.image.value)]
+    assert seen[0].startswith(b"\x89PNG") and "questions" in browser.text.value
+    for change in (
+        lambda: setattr(browser.menu, "value", 6),
+        lambda: setattr(browser.filter, "value", "highpass"),
+        lambda: setattr(browser.leads, "value", ("II", "V1")),
+        lambda: setattr(browser.number, "value", str(tiny_cohort.table["ecg_id"].iloc[50])),
+    ):
+        change()
+        assert bytes(browser.image.value) not in seen
+        seen.append(bytes(browser.image.value))
+    assert browser.row == 50
+    browser.number.value = "<no such>"
+    assert browser.row == 50 and "&lt;no such&gt; is stored" in browser.message.value
+    assert "not for diagnosis" in browser.view.children[-1].value
+
+
+def test_question_browser_in_batch_and_without_rows(monkeypatch, tiny_cohort, questions):
+    monkeypatch.setenv("ECGKIT_BATCH", "1")
+    figure = widgets.browse_questions(tiny_cohort, questions, [7], leads=("II",))
+    assert f"ECG {tiny_cohort.table['ecg_id'].iloc[7]}" in texts(figure)
+    assert "Questions" not in texts(widgets.browse_questions(tiny_cohort))
+    with pytest.raises(DataError):
+        widgets.browse_questions(tiny_cohort, questions, [])
+
+
+def test_what_stands_beside_a_record_is_escaped(tiny_cohort, questions):
+    table = questions.table.assign(question="<script>x</script>")
+    html = widgets.side_html(tiny_cohort, SimpleNamespace(table=table), int(table["row1"].iloc[0]))
+    assert "<script>" not in html and "&lt;script&gt;" in html
+
+
+# --- preprocessing --------------------------------------------------------------------------------
+
+
+def noisy():
+    one = record()
+    t = np.arange(one.n_samples) / FS
+    hum = 0.1 * np.sin(2 * np.pi * 50 * t) + 0.5 * np.sin(2 * np.pi * 0.1 * t)
+    return replace(one, signal=(one.signal + hum).astype(np.float32))
+
+
+def test_every_filter_is_drawn_and_the_notch_is_at_50_hz():
+    left, right = preprocessing.plot_filters(noisy()).axes
+    assert [ln.get_label() for ln in left.lines] == [
+        "no filter", "high-pass 0.5 Hz", "band-pass 0.5-40 Hz", "notch 50 Hz"
+    ]  # fmt: skip
+    hz, gain = right.lines[-1].get_data()
+    assert gain[np.argmin(abs(hz - 50))] < 0.01 and gain[np.argmin(abs(hz - 20))] > 0.95
+
+
+def test_what_a_filter_takes_out_is_raw_minus_filtered():
+    one, leads = noisy(), ("I", "V6")
+    figure = preprocessing.plot_raw_and_filtered(one, "powerline", leads)
+    pairs = [figure.axes[2 * i : 2 * i + 2] for i in range(len(leads))]
+    for (left, right), lead in zip(pairs, leads):
+        raw, clean, out = (ln.get_ydata() for ln in (*left.lines, right.lines[0]))
+        assert np.allclose(raw - clean, out, atol=1e-6) and lead in left.get_ylabel()
+        assert np.array_equal(raw, one.signal[LEADS.index(lead)][: len(raw)])
+    amplitude = np.sqrt(2) * out[FS : 4 * FS].std()
+    assert amplitude == pytest.approx(0.1, abs=0.03)  # the hum, and little else
+
+
+def test_one_panel_per_reason_of_the_quarantine():
+    one = record()
+    flat = one.signal.copy()
+    flat[0], flat[1] = 0.2, np.nan
+    examples = [
+        ("truncated", "Record a is left out: it ends early.", one),
+        ("flat_lead", "Record b is left out: constant all the time: I.", replace(one, signal=flat)),
+        ("missing_file", "Record c is left out: c.hea is not there.", None),
+        ("amplitude", "Record d is left out: too large.", replace(one, signal=1000 * one.signal)),
+    ]
+    figure = preprocessing.plot_quarantine(examples, simulated=True)
+    shown = figure.axes[:4]
+    assert [ax.get_title(loc="left") for ax in shown] == [e[0] for e in examples]
+    assert shown[1].get_xlabel() == "constant all the time: I."
+    words = ["\n".join(t.get_text() for t in ax.texts) for ax in shown]
+    assert "0.00 mV" in words[1] and "missing" in words[1] and "nothing can be read" in words[2]
+    assert "1,000 mV" in words[3] and "simulated data" in figure.get_suptitle()
+    assert not figure.axes[-1].axison
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def test_sources_side_by_side(tiny_cohort, tmp_path):
+    table = sources_figures.sources_table().set_index("source")
+    assert list(table.index) == list(sources.SOURCES)
+    assert table.loc["mimic-iv-ecg", ["recordings", "patients"]].tolist() == [800035, 161352]
+    assert table.loc["cpsc-2018", "seconds"][0] == 6
+    assert np.isnan(table.loc["challenge", "patients"])
+    figure = sources_figures.plot_sources([tiny_cohort])
+    figure.savefig(tmp_path / "sources.png")
+    said = texts(figure)
+    assert f"this run: {len(tiny_cohort)}" in said and "21,799 of 18,869 patients" in said
+    leads = figure.axes[2].texts
+    moved = [t.get_text() for t in leads if t.get_color() == style.COLOURS[1]]
+    assert moved == ["aVF", "aVL"]  # MIMIC-IV-ECG alone
+
+
+def test_what_one_cohort_holds(tiny_cohort, tmp_path):
+    figure = sources_figures.plot_cohort(tiny_cohort)
+    figure.savefig(tmp_path / "cohort.png")
+    ages, patients, seconds = figure.axes
+    counted = sum(bar.get_height() for bar in ages.patches)
+    assert counted == tiny_cohort.table["age"].notna().sum()
+    assert sum(bar.get_height() for bar in patients.patches) == tiny_cohort.table[
+        "patient_id"].nunique()  # fmt: skip
+    assert sum(bar.get_height() for bar in seconds.patches) == len(tiny_cohort)
+    nobody = tiny_cohort.table.assign(age=np.nan, sex=np.nan)
+    figure = sources_figures.plot_cohort(replace(tiny_cohort, table=nobody))
+    assert f"({len(nobody):,} unknown)" in figure.axes[0].get_xlabel()
+
+
+def test_doctor_table_is_tinted_where_something_was_found(tiny_cohort, monkeypatch):
+    lines = [("a", "x", "y", 0, doctor.NOTHING), ("b", "x", "y", 2, "kept, flagged"),
+             ("c", "<i>", "y", 3, "quarantined: c (3)")]  # fmt: skip
+    made = pd.DataFrame(lines, columns=doctor.COLUMNS)
+    monkeypatch.setattr(doctor, "table", lambda cohort: made)
+    view = sources_figures.doctor_table(tiny_cohort)
+    html = view.to_html()
+    assert view.data is not None and "&lt;i&gt;" in html and "recordings are sound" in html
+    assert html.count(sources_figures._MENDED) == html.count(sources_figures._REFUSED) == 1
+    colours = view._compute().ctx
+    assert not colours.get((0, 0)) and colours[(1, 0)] and colours[(2, 4)]
 
 
 def test_figures_are_unknown_to_pyplot_and_alike():

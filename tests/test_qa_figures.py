@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ecgkit.data import ecgqa
+from ecgkit.config import KitConfig
+from ecgkit.data import ecgqa, layouts
+from ecgkit.data.cohort import open_cohort
 from ecgkit.reports import qa_figures
 
 
@@ -44,3 +46,19 @@ def test_pick_question_falls_back(questions):
     assert row["question_type"] == "single-choose" and row["answer"] == ["none"]
     row = questions.table.iloc[qa_figures.pick_question(questions, "unknown type")]
     assert row["row2"] == -1
+
+
+def test_join_of_another_layout(tmp_path):
+    """A source without strat_fold; its folds and the refused recordings are in the figure."""
+    config = KitConfig.from_params({"preset": "tiny", "fs": 500, "data": str(
+        layouts.write_layout(tmp_path / "mimic", "mimic-iv-ecg", 40, seed=1))})  # fmt: skip
+    cohort = open_cohort(config, quiet=True)
+    questions = ecgqa.open_questions(config, cohort, quiet=True)
+    above, below = qa_figures.plot_join(cohort, questions).axes
+    assert "drawn by patient" in below.get_xlabel()
+    said = "\n".join(text.get_text() for text in above.texts)
+    assert "40 in the source" in said and "40 stored, 0 refused" in said
+    n_pairs = (questions.table["row2"] >= 0).sum()
+    assert f"{n_pairs} about two" in said
+    cells = [text.get_text().replace(",", "") for text in below.texts]
+    assert sum(int(cell) for cell in cells if cell != "·") == len(questions)

@@ -35,9 +35,10 @@ def _title(questions, text: str) -> str:
 def plot_join(cohort, questions) -> Figure:
     """Above, keys that join the three tables, and their sizes; below, questions by fold and split.
 
-    The split is that of the question's file, the fold that of its (first) ECG.
+    The split is that of the question's file, the fold that of its (first) ECG: strat_fold in
+    PTB-XL's layout, in any other the kit's own. Whatever source and questions.
     """
-    figure, (above, below) = style.new_figure(2, 1, (8.6, 5.6), height_ratios=(1.0, 1.25))
+    figure, (above, below) = style.new_figure(2, 1, (8.6, 5.8), height_ratios=(1.0, 1.2))
     _draw_tables(above, cohort, questions)
     above.set_title(_title(questions, f"{cohort.name}: recordings, questions, answers"))
     fold = cohort.table["fold"].to_numpy()[questions.table["row1"]]
@@ -45,11 +46,12 @@ def plot_join(cohort, questions) -> Figure:
     counts = counts.reindex(index=SPLITS, columns=range(1, 11), fill_value=0).to_numpy()
     below.imshow(np.log1p(counts), cmap="Blues", aspect="auto", vmax=np.log1p(counts.max()) * 1.3)
     for (y, x), n in np.ndenumerate(counts):
-        dark = counts.max() and np.log1p(n) > 0.9 * np.log1p(counts.max())
+        dark = counts.max() and np.log1p(n) > 0.82 * np.log1p(counts.max())
         below.text(x, y, f"{n:,}" if n else "·", ha="center", va="center", fontsize=8.5,
                    color="white" if dark else style.INK)  # fmt: skip
     below.set(xticks=range(10), xticklabels=range(1, 11), yticks=range(3), yticklabels=SPLITS)
-    below.set(xlabel="fold of the ECG (PTB-XL)", ylabel="split of the question")
+    whose = "strat_fold" if "strat_fold" in cohort.table else "drawn by patient"
+    below.set(xlabel=f"fold of the ECG ({whose})", ylabel="split of the question")
     below.set_title("Questions by fold and split")
     return figure
 
@@ -59,20 +61,24 @@ def _draw_tables(axes, cohort, questions) -> None:
     table = questions.table
     patients = cohort.table["patient_id"].nunique()
     asked = np.union1d(table["row1"], table["row2"][table["row2"] >= 0])
+    n_pairs = int((table["row2"] >= 0).sum())
     boxes = (
-        ("Recordings", f"{len(cohort.table):,} stored ECGs", f"{patients:,} patients",
-         f"{len(asked):,} with a question"),
-        ("Questions", f"{questions.n_in:,} read", f"{len(questions):,} kept",
-         f"{len(questions.dropped):,} dropped"),
+        ("Recordings", f"{cohort.store.n_in:,} in the source",
+         f"{len(cohort.table):,} stored, {len(cohort.quarantine):,} refused",
+         f"{patients:,} patients", f"{len(asked):,} ECGs with a question"),
+        ("Questions", f"{questions.n_in:,} read",
+         f"{len(questions):,} kept, {len(questions.dropped):,} dropped",
+         f"{len(questions) - n_pairs:,} about one ECG", f"{n_pairs:,} about two"),
         ("Answers", f"{len(questions.classes)} classes and none",
+         f"{len(questions.valid)} lists of answers",
          f"{table['template_id'].nunique()} templates asked",
-         f"{len(questions.valid)} answer lists"),
+         f"{len(questions.table['question'].unique()):,} wordings"),
     )  # fmt: skip
     frame = {"boxstyle": "round,pad=0.6", "facecolor": "#f3f6fa", "edgecolor": style.MUTED}
     for x, (name, *lines) in zip((0.13, 0.5, 0.87), boxes):
         text = "\n".join([name, *lines])
         axes.text(x, 0.5, text, ha="center", va="center", linespacing=1.5, bbox=frame)
-    for x, key in ((0.315, "ecg_id\n(1 or 2)"), (0.69, "template_id")):
+    for x, key in ((0.325, "ecg_id\n(1 or 2)"), (0.69, "template_id")):
         arrow = {"arrowstyle": "<->", "color": style.COLOURS[0], "lw": 1.6}
         axes.annotate("", (x - 0.045, 0.5), (x + 0.045, 0.5), arrowprops=arrow)
         axes.text(x, 0.6, key, ha="center", va="bottom", fontsize=8, color=style.COLOURS[0])

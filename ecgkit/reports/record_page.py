@@ -38,8 +38,10 @@ def codes_of(cohort, row: int) -> list[tuple[str, str, float]]:
 
 def questions_about(questions, row: int) -> pd.DataFrame:
     """The lines of `questions.table` about one recording (as first or second), types in turn, so
-    that the first few show each type there is.
+    that the first few show each type there is. Empty where `questions` is None.
     """
+    if questions is None:
+        return pd.DataFrame({"question_type": [], "question": [], "answer": [], "ecg_id": []})
     table = questions.table
     found = table[((table["row1"] == row) | (table["row2"] == row)).to_numpy()]
     order = found["question_type"].map(QUESTION_TYPES.index).astype(int)
@@ -62,7 +64,7 @@ def plot_record_with_questions(
     """The recording in store row `row` on paper; to its right its SCP codes, questions, answers.
 
     leads: () = the 3x4 page with a rhythm strip, else these alone as strips. Questions that do not
-    fit are counted.
+    fit are counted; `questions` is None for a source nothing is asked about.
     """
     record = filtered_record(cohort, row, filter)
     figure, axes, page = paper.draw_page(record, leads=tuple(leads), right=_SIDE)
@@ -86,7 +88,8 @@ def _side_lines(cohort, questions, row: int, room: int) -> list[tuple[str, str]]
             break
         left -= len(block)
         blocks.append((QUESTION_TYPES.index(line.question_type), place, block))
-    lines += [("", "plain"), (f"Questions, {len(blocks)} of {len(about)}", "head")]
+    if questions is not None:
+        lines += [("", "plain"), (f"Questions, {len(blocks)} of {len(about)}", "head")]
     return lines + [line for _, _, block in sorted(blocks) for line in block]
 
 

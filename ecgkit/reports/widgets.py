@@ -74,7 +74,7 @@ def _live(names: Sequence[str], draw: Callable[[int], object]):
 
 def browse_questions(
     cohort,
-    questions,
+    questions=None,
     rows: Sequence[int] | None = None,
     leads: tuple[str, ...] = record_page.ALL_LEADS,
     filter: str = "none",
@@ -82,19 +82,24 @@ def browse_questions(
 ):
     """A browser of recordings with their SCP codes, questions and answers.
 
-    Recordings are chosen from a menu (`rows`, None = those asked about, the first `most`) or by
-    the number of any stored ECG; leads and filter with buttons. In a batch run the figure of the
-    first one with these `leads` and `filter`. Raises DataError for an empty list of rows.
+    Recordings are chosen from a menu (`rows`, None = those asked about, or all without questions;
+    the first `most`) or by the id of any stored ECG; leads from a list, the filter by a button. In
+    a batch run the figure of the first one with these `leads` and `filter`. Raises DataError for an
+    empty list of rows.
     """
     if rows is None:
-        asked = questions.table[["row1", "row2"]].to_numpy().ravel()
-        rows = np.unique(asked[asked >= 0])
+        rows = range(len(cohort)) if questions is None else _rows_asked_about(questions)
     rows = [int(row) for row in rows[:most]]
     if not rows:
         raise DataError("There is no record to browse; give at least one.")
     if runtime.is_batch():
         return record_page.plot_record_with_questions(cohort, questions, rows[0], leads, filter)
     return QuestionBrowser(cohort, questions, rows, leads, filter).view
+
+
+def _rows_asked_about(questions) -> np.ndarray:
+    rows = np.unique(questions.table[["row1", "row2"]].to_numpy())
+    return rows[rows >= 0]
 
 
 class QuestionBrowser:
@@ -107,7 +112,7 @@ class QuestionBrowser:
         self.cohort, self.questions, self.row = cohort, questions, rows[0]
         options = list(zip(_names(cohort, rows), rows))
         self.menu = w.Dropdown(options=options, description="Record", layout={"width": "420px"})
-        self.number = w.Text(placeholder="ECG number, then Enter", description="Search",
+        self.number = w.Text(placeholder="ECG id, then Enter", description="Search",
                              continuous_update=False)  # fmt: skip
         chosen = tuple(leads) or (_TWELVE,)
         self.leads = w.SelectMultiple(options=(_TWELVE, *LEADS), value=chosen, rows=13,
@@ -169,10 +174,9 @@ def side_html(cohort, questions, row: int) -> str:
     more = len(about) - len(lines)
     note = f"<p>{more} more are not listed.</p>" if more > 0 else ""
     head = "<tr><th>type</th><th>question</th><th>answer</th></tr>"
-    return (
-        f"<p>SCP codes: {' · '.join(codes) or 'none'}</p><p>{len(about)} questions</p>"
-        f"<table style='line-height: 1.3'>{head}{''.join(lines)}</table>{note}"
-    )
+    table = f"<table style='line-height: 1.3'>{head}{''.join(lines)}</table>" if lines else ""
+    asked = "" if questions is None else f"<p>{len(about)} questions</p>"
+    return f"<p>SCP codes: {' · '.join(codes) or 'none'}</p>{asked}{table}{note}"
 
 
 def _names(cohort, rows: Sequence[int]) -> list[str]:
