@@ -156,8 +156,8 @@ def _check(args) -> int:
     config = _config(args)
     cohort = open_cohort(config, quiet=True)
     source, store = cohort.source, cohort.store
-    if cohort.truth is not None and not cohort.simulated:
-        print("SIMULATED recordings (there is a truth.csv) in the layout of:")
+    if cohort.simulated and not config.simulated:
+        print("SIMULATED recordings, in the layout of:")
     print(
         f"{source.title} ({source.name} {source.version}, {source.licence})\n"
         f"{len(cohort)} ECGs of {cohort.table.patient_id.nunique()} patients at {store.fs} Hz; "
@@ -188,7 +188,10 @@ def _check_questions(config: KitConfig, cohort) -> None:
 
 def _has_questions(config: KitConfig, cohort) -> bool:
     """Whether there are questions to look at: none are written about real ECGs unasked."""
-    if config.ecgqa or cohort.simulated:
+    from pandas.api.types import is_integer_dtype
+
+    numbered = is_integer_dtype(cohort.table["ecg_id"])  # as questions refer to them
+    if config.ecgqa or cohort.simulated and numbered:
         return True
     print("questions: not looked at; --ecgqa names a folder or .zip of ECG-QA.")
     return False
@@ -249,8 +252,10 @@ def _preprocess(args) -> int:
     config = _config(args)
     cohort = open_cohort(config)
     how = {key: getattr(args, key) for key in ("length", "filter", "normalise")}
-    view = cohort.view(fs=config.fs, seconds=config.seconds, **how)
-    ready = view.cached(workers=Workers.of(config))
+    ready = cohort.store  # at the rate and length asked for
+    if how != {"length": "crop", "filter": "none", "normalise": "none"}:
+        view = cohort.view(fs=config.fs, seconds=config.seconds, **how)
+        ready = view.cached(workers=Workers.of(config))
     print(f"store: {_size(cohort.base.folder)} in {cohort.base.folder}")
     print(f"view: {_size(ready.folder)} in {ready.folder}\n{ready.describe()}")
     if _has_questions(config, cohort):
