@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import wfdb
 from ecgkit.data import parallel
 from ecgkit.data import store as stores
 from ecgkit.data.parallel import Workers
-from ecgkit.data.place import Folder
+from ecgkit.data.place import Folder, open_place
 from ecgkit.data.store import Store, build_store
 from ecgkit.types import LEADS, ConfigError, DataError
 
@@ -55,7 +56,7 @@ def build(source, folder, workers) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stores, "SHARD_RECORDS", slow_builds.SHARD_RECORDS)
         jobs = slow_builds.jobs(N_JOBS)
-        built = build_store(folder, jobs, Folder(source), key="k", fs=100, workers=workers)
+        built = build_store(folder, jobs, open_place(source), key="k", fs=100, workers=workers)
     assert len(built) == 50 and list(built.quarantine["reason"].unique()) == ["missing_file"]
     return folder
 
@@ -129,7 +130,8 @@ def test_another_key_takes_nothing_over(source, whole, tmp_path):
 
 def test_processes_and_dask_write_the_same_bytes(source, whole, tmp_path):
     distributed = pytest.importorskip("dask.distributed", reason="the extra [cluster] is absent")
-    assert contents(build(source, tmp_path / "processes", Workers(2))) == whole
+    packed = shutil.make_archive(str(tmp_path / "source"), "zip", source)
+    assert contents(build(Path(packed), tmp_path / "processes", Workers(2))) == whole
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:

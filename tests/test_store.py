@@ -223,6 +223,24 @@ def test_one_odd_record_does_not_end_the_build(tmp_path):
     assert "ZeroDivisionError" in odd.quarantine["sentence"].iloc[0]
 
 
+def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(tmp_path, records, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.os, "replace", full)
+        with pytest.raises(DataError, match="No space left.*make room or set ECGKIT_CACHE"):
+            build(tmp_path, records)
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert len(build(tmp_path, records)) == 7
+
+
+def test_shards_are_bounded_in_records_and_bytes():
+    assert stores.shard_records(500, None, 12, 2) == stores.shard_records(100, 10.0, 12, 2) == 512
+    assert stores.shard_records(1000, 60.0, 12, 4) * 1000 * 60 * 12 * 4 <= stores.SHARD_BYTES
+    assert stores.shard_records(1000, 3600.0, 12, 4) == 1
+
+
 def test_nothing_to_store_and_a_damaged_store_are_sentences(tmp_path, records):
     with pytest.raises(DataError, match="None of 1 records could be stored; the first: Record 1"):
         build_store(tmp_path / "x", [(1, "absent")], records[0], key="k", fs=100)
