@@ -184,12 +184,12 @@ def test_synthesize_offers_every_layout():
 @pytest.mark.parametrize("layout", cli_data._LAYOUTS)
 def test_synthesized_source_is_read_as_the_one_it_imitates(capsys, tmp_path, layout):
     out = str(tmp_path / "simulated")
-    code, said, _ = run(capsys, "synthesize", "--layout", layout, "--n", "24", "--out", out)
+    code, said, _ = run(capsys, "synthesize", "--layout", layout, "--n", "12", "--out", out)
     assert code == 0 and f"ecgkit data check --data {out}" in said
     code, said, _ = run(capsys, "check", "--data", out, "--fs", "500", "--seconds", "10")
     assert code == 0 and f"({layout} " in said and said.startswith("SIMULATED")
-    assert "in = stored + quarantined: 24 = 24 + 0" in said
-    code, _, err = run(capsys, "synthesize", "--layout", layout, "--n", "24", "--out", out)
+    assert "in = stored + quarantined: 12 = 12 + 0" in said
+    code, _, err = run(capsys, "synthesize", "--layout", layout, "--n", "12", "--out", out)
     assert code == 2 and "there already" in err
 
 
