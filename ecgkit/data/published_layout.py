@@ -233,8 +233,9 @@ class _Stored:
 
     def __init__(self, cohort, root):
         self.paths = record_paths(cohort, root)
-        index = cohort.store.index
-        self.lengths = index["n_source"].to_numpy()  # of the file, before any resampling or crop
+        # The recordings as they are on file: `store` may be a view of `base`, filled and cropped.
+        index = (cohort.base if cohort.base is not None else cohort.store).index
+        self.lengths = index["n_source"].to_numpy()
         self.gaps = index["n_missing"].to_numpy()
 
     def find(self, row: int) -> tuple[str, int]:

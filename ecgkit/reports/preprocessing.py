@@ -35,8 +35,12 @@ def plot_filters(
         clean = sig.filter_record(record, kind)
         x = clean.signal[clean.leads.index(lead)]
         look = {"color": colour, "lw": width, "alpha": 0.5 if width > 1 else 1}
-        left.plot(t, x[:n], label=sig.filter_words(kind), **look)
-        right.semilogx(*frequency_response(record.fs, kind), **look)
+        hz, gain = frequency_response(record.fs, kind)
+        # 50 Hz lies at half the rate of a 100 Hz record: nothing to take out there.
+        idle = kind != "none" and gain.min() > 0.99
+        words = sig.filter_words(kind) + (f" (idle at {record.fs:g} Hz)" if idle else "")
+        left.plot(t, x[:n], label=words, **look)
+        right.semilogx(hz, gain, **look)
     left.set(xlabel="s", ylabel="mV", title=_title(title or f"Lead {lead}", record))
     left.legend(ncols=len(kinds), loc="upper right")
     left.margins(y=0.14)
