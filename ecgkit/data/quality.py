@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ecgkit.data.records import RawRecord, RecordError, checksums_right
-from ecgkit.types import LEADS
+from ecgkit.types import LEADS, ConfigError
 
 # Measured on the 400 real PTB-XL records at 500 and at 100 Hz and on ten of Chapman-Shaoxing:
 #   identities   worst 0.0076 PTB-XL, 0.015 Chapman (rounding). Two of the six limb names swapped
@@ -35,20 +35,38 @@ CLIPPED = 0.05
 AMPLITUDE = (0.025, 25.0)  # mV
 OFFSET = 500.0  # mV
 MISSING = 0.5  # share of a lead
-# A lead of fewer digital steps than this touches its own extremes all the time.
-RAIL_STEPS = 16
+# A lead that hardly moves (mV) in a few steps (5 uV each in some sources) touches its own extremes
+# all the time without being cut off there. The quietest real lead has 0.2 mV from peak to peak.
+QUIET, LEVELS = 0.1, 12
 SUBSAMPLE = 1000  # samples are enough for an amplitude and for an identity that holds at each
 
-REASONS = {
+# Every reason a recording can be refused for. The first leave nothing to store (they come from the
+# table, the reader, the store, a view); those found by `problem` may be accepted all the same.
+UNREADABLE = {
+    "bad_row": "the source's table does not say what is needed about it",
+    "missing_file": "its header or its samples are not there",
+    "damaged": "a file cannot be read: broken, locked, or in an unknown format",
+    "header": "its header does not say what a header must",
+    "truncated": "the file holds fewer samples than the header promises",
+    "too_long": "it holds more, and no checksum shows which of them are the recording",
+    "zero_gain": "a lead has no gain, or none that is a positive number",
+    "units": "a lead is in something that is no voltage",
+    "lead_names": "leads are named twice, or by names that are none of the twelve",
+    "missing_leads": "it has fewer than the twelve leads",
+    "unexpected": "reading it failed in a way that nobody foresaw",
+    "too_short": "cut into windows, it does not fill half of one",
+}
+DECIDED = {
     "no_signal": "every lead is missing or constant",
     "missing_lead": "a lead is named, but more than half of it is marked as missing",
     "flat_lead": "a lead is constant",
-    "repeated_lead": "two leads hold the same samples",
-    "clipped": "a lead stays on its own largest or smallest value",
-    "amplitude": "the voltages are those of no heart: units or gain are wrong",
-    "lead_identity": "I + III = II or the augmented leads do not hold: leads carry wrong names",
     "wrong_rate": "the sampling rate is none of its source's",
+    "amplitude": "the voltages are those of no heart: unit, gain or baseline is wrong",
+    "clipped": "a lead stays on its own largest or smallest value",
+    "repeated_lead": "two leads hold the same samples",
+    "lead_identity": "I + III = II or the augmented leads do not hold: leads carry wrong names",
 }
+REASONS = UNREADABLE | DECIDED
 
 
 @dataclass(frozen=True)
@@ -79,8 +97,20 @@ class Findings:
 COLUMNS = tuple(field.name for field in fields(Findings))[:-1]
 
 
+def accepted(text: str) -> tuple[str, ...]:
+    """The setting ACCEPT, reasons split by blanks. Raises ConfigError for one that is none."""
+    words = tuple(dict.fromkeys(text.split()))
+    unknown = [word for word in words if word not in DECIDED]
+    if unknown:
+        raise ConfigError(
+            f"ACCEPT names {', '.join(unknown)}; what can be stored all the same is "
+            f"{', '.join(DECIDED)}."
+        )
+    return words
+
+
 def problem(findings: Findings, rates=None, accept=()) -> RecordError | None:
-    """The first of `REASONS` that rules the record out, as an error to quarantine it with.
+    """The first of `DECIDED` that rules the record out, as an error to quarantine it with.
 
     `rates` are those of the source in Hz (None: any), `accept` reasons that are to be stored all
     the same.
@@ -143,7 +173,7 @@ def _examine(raw: RawRecord) -> Findings:
     flat = np.flatnonzero(dead & (gone < 1))
     median, half = _spread(digital[:, ::step], raw.missing, step)
     offset = np.abs(median - raw.baseline) / raw.gain
-    clipped = _on_the_rail(digital, low, high)
+    clipped = _on_the_rail(digital, raw.gain, low, high)
     twins = _repeated(digital, dead)
     right = checksums_right(digital, raw.checksums)
     einthoven, goldberger = _identities(digital, raw, step)
@@ -201,15 +231,15 @@ def _middle(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=-1)[..., values.shape[-1] // 2]
 
 
-def _on_the_rail(digital: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[float]:
-    """The share of each lead's samples that equal its own extremes; 0 for a lead of few steps."""
-    counts = [
-        np.count_nonzero(row == least) + np.count_nonzero(row == most)
-        if int(most) - int(least) >= RAIL_STEPS
-        else 0
-        for row, least, most in zip(digital, low, high)
-    ]
-    return [count / digital.shape[1] for count in counts]
+def _on_the_rail(digital, gain, low, high) -> list[float]:
+    """The share of each lead's samples that equal its own extremes; 0 for one that hardly moves."""
+    shares = []
+    for row, per_mv, least, most in zip(digital, gain, low, high):
+        n = np.count_nonzero(row == least) + np.count_nonzero(row == most)
+        if int(most) - int(least) < QUIET * per_mv and len(np.unique(row)) < LEVELS:
+            n = 0
+        shares.append(n / len(row))
+    return shares
 
 
 def _repeated(digital: np.ndarray, dead: np.ndarray) -> list[tuple[int, int]]:
