@@ -10,6 +10,7 @@ import pytest
 import wfdb
 
 from ecgkit.config import KitConfig
+from ecgkit.data import cohort as cohorts
 from ecgkit.data import reader_trials, splits
 from ecgkit.data.cohort import open_cohort
 from ecgkit.data.damages import DAMAGES
@@ -198,6 +199,68 @@ def test_a_zip_damaged_inside_its_table_is_one_sentence(written, tmp_path):
     (tmp_path / "x.zip").write_bytes(bytes(data))
     with pytest.raises(DataError, match="cannot be read .*; fetch it again"):
         open_cohort(config(tmp_path / "x.zip"))
+
+
+def zip_of(folder, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*.*")):
+            archive.write(file, f"ptb xl/{file.relative_to(folder)}")
+    return path
+
+
+def lock_member(path, name):
+    """Marks one member as encrypted, in its own header and in the directory."""
+    raw = bytearray(path.read_bytes())
+    for sign, flags, at_name in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        at = raw.find(sign)
+        while at >= 0:
+            if raw[at + at_name :].startswith(name.encode()):
+                raw[at + flags] |= 1
+            at = raw.find(sign, at + 4)
+    path.write_bytes(raw)
+
+
+def test_a_locked_record_is_quarantined_a_locked_table_is_one_sentence(written, tmp_path):
+    path = zip_of(written, tmp_path / "x.zip")
+    stem = pd.read_csv(written / "ptbxl_database.csv")["filename_lr"][5]
+    lock_member(path, f"ptb xl/{stem}.dat")
+    for _ in range(2):  # built, opened
+        cohort = open_cohort(config(path, seconds=5))
+        assert len(cohort) == 23 and list(cohort.quarantine["reason"]) == ["damaged"]
+    assert "locked with a password" in cohort.quarantine["sentence"][0]
+    zip_of(written, path)  # the same checksums, and now they are right
+    for _ in range(2):
+        mended = open_cohort(config(path, seconds=5))
+        assert len(mended) == 24 == len(mended.store) and mended.quarantine.empty
+    lock_member(path, "ptb xl/ptbxl_database.csv")
+    with pytest.raises(DataError, match="locked with a password: unpack it"):
+        open_cohort(config(path))
+
+
+def test_folder_and_zip_are_the_same_data(written, tmp_path):
+    in_folder, in_zip = (
+        open_cohort(config(place)) for place in (written, zip_of(written, tmp_path / "x.zip"))
+    )
+    assert in_folder.fingerprint == in_zip.fingerprint
+    assert np.array_equal(in_folder.store.read(range(24)), in_zip.store.read(range(24)))
+    assert in_folder.simulated and in_folder.name == "ptbxl"  # truth.csv lies beside the table
+
+
+def test_where_not_all_are_looked_at_a_zip_still_tells(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(cohorts, "LOOKED_AT", 5)
+    path = zip_of(written, tmp_path / "x.zip")
+    before = open_cohort(config(path))
+    members = {}
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    stem = f"ptb xl/{before.table['filename_lr'][1]}.dat"  # the second is passed over
+    members[stem] = np.asarray(np.frombuffer(members[stem], "<i2") // 2, "<i2").tobytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    after = open_cohort(config(path))
+    assert after.fingerprint == before.fingerprint and after.store.key != before.store.key
+    assert np.abs(after.store.read([1]) - before.store.read([1]) / 2).max() < 2e-3
 
 
 @pytest.mark.parametrize("column", ["scp_codes", "strat_fold", "filename_lr", "patient_id"])

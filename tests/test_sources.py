@@ -9,7 +9,7 @@ import pytest
 import wfdb
 
 from ecgkit.config import KitConfig
-from ecgkit.data import qa_subset, sources, splits
+from ecgkit.data import qa_reading, qa_subset, sources, splits
 from ecgkit.data.cohort import open_cohort
 from ecgkit.data.labels import code_labels, superclass_labels
 from ecgkit.data.place import open_place
@@ -349,6 +349,22 @@ def test_published_lists_are_laid_over_a_table():
     with pytest.raises(DataError, match="These lists leak"):
         splits.from_ecg_lists({"train": [1], "test": [2]}, table, strict=True)
     splits.from_ecg_lists({"train": [1, 2], "test": [3]}, table, strict=True)
+
+
+def test_ecg_qas_own_lists_over_the_real_records(shared):
+    shelf = qa_reading.open_shelf(shared / "data" / "ecgqa-subset.zip")
+    ids = qa_reading.read_ecg_ids(shelf)
+    table, _ = ptbxl.read_table(
+        open_place(shared / "data" / "ptbxl-subset-400.zip", ptbxl.TABLE), 500
+    )
+    lists = splits.from_ecg_lists(ids, table)
+    here = set(table["ecg_id"])
+    assert {k: len(v) for k, v in lists.rows.items()} == {
+        split: len(here & set(listed)) for split, listed in ids.items()
+    }
+    assert lists.twice == 0 and lists.unlisted == 400 - sum(map(len, lists.rows.values())) > 0
+    first = lists.rows["train"][0]
+    assert table["ecg_id"][first] in ids["train"]
 
 
 def test_folds_are_by_patient_and_the_same_each_time():

@@ -25,7 +25,7 @@ import pandas as pd
 
 from ecgkit import runtime
 from ecgkit.config import KitConfig, short_hash
-from ecgkit.data import sources, splits, store
+from ecgkit.data import quality, records, sources, splits, store
 from ecgkit.data.parallel import Workers
 from ecgkit.data.place import Folder, Zip
 from ecgkit.types import DataError, ECGRecord
@@ -194,12 +194,14 @@ def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
 def _base_store(config, name: str, place, table, refused: list, state: list) -> store.Store:
     """Each recording once, at the source's rate: opened when finished, else built."""
     reader = sources.adapter(name)
-    rate, accept = reader.base_rate(config.fs), config.accept.split()
+    rate, accept = reader.base_rate(config.fs), quality.accepted(config.accept)
     listed = hashlib.sha256("\n".join(table["source_name"]).encode()).hexdigest()
     key = short_hash([state, place.digest(), rate, store.VERSION, sorted(accept), listed])
-    folder = runtime.cache_dir() / f"store-{key}"
-    if (folder / "store.json").exists():
-        return store.Store(folder)
+    while ((folder := runtime.cache_dir() / f"store-{key}") / "store.json").exists():
+        opened = store.Store(folder)
+        if not _mended(place, opened):
+            return opened
+        key = short_hash([key, "mended"])
     jobs = list(zip(table["ecg_id"].tolist(), table["source_name"].tolist()))
     return store.build_store(
         folder,
@@ -212,6 +214,21 @@ def _base_store(config, name: str, place, table, refused: list, state: list) -> 
         accept=accept,
         workers=Workers.of(config),
     )
+
+
+def _mended(place, opened: store.Store, look_at: int = 20) -> bool:
+    """Whether a .zip, fetched again, gives records that were damaged when the store was built.
+
+    Its directory states the checksums its members should have, so it does not tell by itself.
+    """
+    damaged = opened.quarantine["source"][opened.quarantine["reason"] == "damaged"]
+    for name in damaged.head(look_at) if isinstance(place, Zip) else ():
+        try:
+            records.read_raw(place, name)
+        except records.RecordError:
+            continue
+        return True
+    return False
 
 
 def _as_asked(config: KitConfig, base: store.Store) -> store.Store:
