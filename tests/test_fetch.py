@@ -383,6 +383,12 @@ def test_credentialed_sources_say_what_to_do():
         assert word in str(refusal.value)
 
 
+def test_out_that_is_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="give another folder as --out"):
+        fetch("ptbxl", tmp_path / "file")
+
+
 def test_unknown_source_names_those_there_are():
     with pytest.raises(DataError, match="ptbxl.*mimic-iv.*synthesize"):
         fetch("ptb")

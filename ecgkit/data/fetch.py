@@ -119,7 +119,7 @@ def fetch(name: str, out: str | Path = "", mirror: str = "") -> Path:
             f"{', '.join(CREDENTIALED)}. Simulated data are written by `ecgkit data synthesize`."
         )
     what = DOWNLOADS[name]
-    target = Path(out or runtime.project_root() / "data").expanduser() / what.file
+    target = _folder(out) / what.file
     if what.folder:
         return _fetch_folder(name, what, target, mirror)
     sums = read_url(with_mirror(what.sums, mirror)) if what.sums else None
@@ -127,6 +127,17 @@ def fetch(name: str, out: str | Path = "", mirror: str = "") -> Path:
     return download(
         with_mirror(what.url, mirror), target, lambda file: check_zip(file, listed, name), name
     )
+
+
+def _folder(out: str | Path) -> Path:
+    folder = Path(out or runtime.project_root() / "data").expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"Nothing can be put into {folder} ({error.strerror}); give another folder as --out."
+        ) from error
+    return folder
 
 
 def parse_sums(raw: bytes, where: str) -> dict[str, str]:
