@@ -42,8 +42,7 @@ def plot_filters(
         left.plot(t, x[:n], label=words, **look)
         right.semilogx(hz, gain, **look)
     left.set(xlabel="s", ylabel="mV", title=_title(title or f"Lead {lead}", record))
-    left.legend(ncols=len(kinds), loc="upper right")
-    left.margins(y=0.14)
+    figure.legend(*left.get_legend_handles_labels(), ncols=len(kinds), loc="outside lower left")
     right.set(xlabel="Hz", ylabel="gain", title="What passes", xlim=(0.05, record.fs / 2))
     return figure
 
