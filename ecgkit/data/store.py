@@ -193,33 +193,40 @@ class _ShardWriter:
         if shard.head() is not None:  # another process was quicker
             return
         index, quarantine = io.StringIO(), io.StringIO()
-        rows, refused = (csv.writer(text, lineterminator="\n") for text in (index, quarantine))
-        head = {"token": shard.token, "n_stored": 0, "n_quarantined": 0, "longest": 0}
-        start = 0
         with _replacing(shard.values) as path, open(path, "wb") as file:
-            _write_npy_header(file, self.dtype, 0)
-            for job in shard.jobs:
-                outcome = _try(self.pack, job)
-                if isinstance(outcome, RecordError):
-                    sentence = f"Record {job[0]} is left out: {str(outcome).rstrip('.')}."
-                    refused.writerow([job[0], outcome.reason, sentence, job[1]])
-                    head["n_quarantined"] += 1
-                    continue
-                values = np.ascontiguousarray(outcome.values, self.dtype)
-                file.write(values)
-                n = values.shape[1]
-                more = [_cell(outcome.columns[name]) for name in self.columns]
-                rows.writerow([job[0], shard.number, start, n, gain_text(outcome.gain), *more])
-                start += values.size
-                head["n_stored"] += 1
-                head["longest"] = max(head["longest"], n)
-            head["n_bytes"] = file.tell()
-            file.seek(0)
-            _write_npy_header(file, self.dtype, start)
+            head = self._write_values(file, shard, index, quarantine)
         lines = index.getvalue().encode(), quarantine.getvalue().encode()
-        head["index_bytes"] = len(lines[0])
+        head |= {"token": shard.token, "index_bytes": len(lines[0])}
         with _replacing(shard.part) as path:
             path.write_bytes(json.dumps(head).encode() + b"\n" + lines[0] + lines[1])
+
+    def _write_values(self, file, shard: _Shard, index, quarantine) -> dict:
+        """Records go to `file` one by one, their lines into the two texts; returns the counts."""
+        rows, refused = (csv.writer(text, lineterminator="\n") for text in (index, quarantine))
+        n_stored = n_quarantined = start = longest = 0
+        _write_npy_header(file, self.dtype, 0)
+        for job in shard.jobs:
+            outcome = _try(self.pack, job)
+            if isinstance(outcome, RecordError):
+                sentence = f"Record {job[0]} is left out: {str(outcome).rstrip('.')}."
+                refused.writerow([job[0], outcome.reason, sentence, job[1]])
+                n_quarantined += 1
+                continue
+            values = np.ascontiguousarray(outcome.values, self.dtype)
+            file.write(values)
+            n = values.shape[1]
+            more = [_cell(outcome.columns[name]) for name in self.columns]
+            rows.writerow([job[0], shard.number, start, n, gain_text(outcome.gain), *more])
+            n_stored, start, longest = n_stored + 1, start + values.size, max(longest, n)
+        n_bytes = file.tell()
+        file.seek(0)
+        _write_npy_header(file, self.dtype, start)
+        return {
+            "n_stored": n_stored,
+            "n_quarantined": n_quarantined,
+            "longest": longest,
+            "n_bytes": n_bytes,
+        }
 
 
 def _try(pack: Callable, job: tuple) -> Packed | RecordError:
