@@ -38,6 +38,7 @@ MISSING = 0.5  # share of a lead
 # A lead that hardly moves (mV) in a few steps (5 uV each in some sources) touches its own extremes
 # all the time without being cut off there. The quietest real lead has 0.2 mV from peak to peak.
 QUIET, LEVELS = 0.1, 12
+SILENT = 0.03  # mV; limb leads with less spread show their rounding (MIMIC: 5 uV), not their names
 SUBSAMPLE = 1000  # samples are enough for an amplitude and for an identity that holds at each
 
 # Every reason a recording can be refused for. The first leave nothing to store (they come from the
@@ -282,7 +283,7 @@ def _identities(digital: np.ndarray, raw: RawRecord, step: int) -> tuple[float, 
     both = np.concatenate([limb, _LAWS @ limb])  # (10, N)
     tenth = both.shape[1] // 10
     spread = _middle(both[:, : 10 * tenth].reshape(10, 10, tenth).std(axis=2))
-    residual = spread[6:] / max(float(spread[:6].max()), 1e-9)
+    residual = spread[6:] / max(float(spread[:6].max()), SILENT)
     return float(residual[0]), float(residual[1:].max())
 
 
