@@ -1,5 +1,6 @@
 """WFDB records: our reader against `wfdb`, in a folder and inside a .zip, and what it refuses."""
 
+import pickle
 import tracemalloc
 import zipfile
 
@@ -343,6 +344,11 @@ def test_a_header_with_anything_in_it_reads_or_says_why(at, cut, put):
         assert read_raw(Memory(), "r").digital.size
     except RecordError as error:
         assert error.reason and len(str(error)) > 10
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(RecordError("header", "why")))
+    assert (error.reason, str(error)) == ("header", "why")
 
 
 @pytest.mark.parametrize("stem", ["my rec", "r 2 d", "心電図 1", "a.b", "Ü ß (1)"])

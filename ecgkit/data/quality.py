@@ -22,11 +22,11 @@ from ecgkit.types import LEADS, ConfigError
 
 # Measured on the 400 real PTB-XL records at 500 and at 100 Hz and on ten of Chapman-Shaoxing:
 #   identities   worst 0.0076 PTB-XL, 0.015 Chapman (rounding). Two of the six limb names swapped
-#                give at least 0.157 in all 810 (II for aVF is the hardest to see); a limb lead
-#                swapped with a chest lead gives less than 0.12 in 2 of 29,160. Two chest leads
+#                give at least 0.15 in all 810 (II for aVF is the hardest to see), a limb lead
+#                swapped with a chest lead at least 0.121 in all 29,160 cases. Two chest leads
 #                swapped cannot be seen: no identity binds them
 #   clipped      at most 1.3 % of a lead's samples on its own rail (500 Hz), 0.7 % (100 Hz)
-#   amplitude    0.27 to 2.2 mV; microvolts taken for millivolts give 270, the reverse 0.002
+#   amplitude    0.29 to 2.2 mV; microvolts taken for millivolts give 270, the reverse 0.002
 #   offset       at most 0.34 mV; electrodes drift up to 300 mV (IEC 60601-2-25)
 #   checksums    all right in all 810; flat: three leads each of Chapman JS20004 and JS20008, which
 #                hold nothing but zeros there and are rightly refused

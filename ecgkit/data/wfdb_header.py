@@ -31,6 +31,9 @@ class RecordError(DataError):
         super().__init__(sentence)
         self.reason = reason
 
+    def __reduce__(self):  # between processes: an exception is rebuilt from its arguments
+        return RecordError, (self.reason, str(self))
+
 
 @dataclass(frozen=True)
 class SignalLine:
