@@ -270,6 +270,15 @@ def test_a_missing_column_is_named(folder, column):
         open_cohort(config(folder))
 
 
+def test_a_store_that_does_not_fit_is_refused_before_it_is_built(written, monkeypatch):
+    usage = type("Usage", (), {"free": 24 * 24_000 - 1})
+    monkeypatch.setattr(cohorts.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DataError, match="takes about 0.0 GB.*SAMPLE or FRACTION"):
+        open_cohort(config(written, sample_seed=99, accept="flat_lead"))
+    usage.free += 1
+    open_cohort(config(written, sample_seed=99, accept="flat_lead"))
+
+
 def test_tables_that_are_none(folder):
     table, root = table_of(folder), folder / "ptb xl"
     save_table(folder, pd.concat([table, table.iloc[:1]]))

@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import io
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from ecgkit.config import KitConfig, short_hash
 from ecgkit.data import quality, records, sources, splits, store
 from ecgkit.data.parallel import Workers
 from ecgkit.data.place import Folder, Zip
-from ecgkit.types import DataError, ECGRecord
+from ecgkit.types import LEADS, DataError, ECGRecord
 
 # Of more records than this in a folder, every k-th is looked at to see whether anything changed.
 LOOKED_AT = 50_000
@@ -202,6 +203,7 @@ def _base_store(config, name: str, place, table, refused: list, state: list) -> 
         if not _mended(place, opened):
             return opened
         key = short_hash([key, "mended"])
+    _check_room(folder, len(table), rate)
     jobs = list(zip(table["ecg_id"].tolist(), table["source_name"].tolist()))
     return store.build_store(
         folder,
@@ -214,6 +216,21 @@ def _base_store(config, name: str, place, table, refused: list, state: list) -> 
         accept=accept,
         workers=Workers.of(config),
     )
+
+
+def _check_room(folder: Path, n_ecgs: int, rate: int) -> None:
+    """Raises DataError where a store of so many ECGs of 10 s would not fit the disk."""
+    need = n_ecgs * len(LEADS) * 10 * rate * 2
+    have = sum(
+        part.stat().st_size for part in folder.glob("shard-*.npy")
+    )  # of a build that stopped
+    free = shutil.disk_usage(folder.parent).free
+    if need - have > free:
+        raise DataError(
+            f"The store of {n_ecgs} ECGs at {rate} Hz takes about {need / 1e9:.1f} GB, but "
+            f"{folder.parent} has {free / 1e9:.1f} GB free; make room, set ECGKIT_CACHE to a "
+            "folder on a larger disk, or take a part with SAMPLE or FRACTION."
+        )
 
 
 def _mended(place, opened: store.Store, look_at: int = 20) -> bool:

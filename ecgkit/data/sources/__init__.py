@@ -79,8 +79,9 @@ SOURCES = {
             f"Open access (about 34 GB as .zip): fetch it from {PAGES}/mimic-iv-ecg/1.0/, {_GIVE} "
             "Age and sex are not in it: they stand in hosp/patients.csv.gz of MIMIC-IV, which is "
             "credentialed (PhysioNet account, CITI training, signed data use agreement at "
-            f"{PAGES}/mimiciv/); lay that file beside record_list.csv to have them. Cardiologists' "
-            "reports are credentialed too (MIMIC-IV-Note); the kit reads the machine's.",
+            f"{PAGES}/mimiciv/); lay that file beside record_list.csv (or the .zip) to have them. "
+            "Cardiologists' reports are credentialed too (MIMIC-IV-Note); the kit reads the "
+            "machine's.",
             marker="record_list.csv",
             url=f"{PAGES}/mimic-iv-ecg/1.0/",
         ),
