@@ -175,12 +175,25 @@ def test_reading_into_a_buffer(ragged):
     assert view.read([]).shape == (0, 12, 4000)
 
 
-def test_copies_and_keys(ragged):
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_large_batches_are_read_in_blocks(uniform, monkeypatch, block):
+    view = View(uniform, fs=100, seconds=3, length="segment", normalise="per_lead")
+    rows = np.random.default_rng(0).integers(0, len(view), 40)
+    together = view.read(rows)
+    monkeypatch.setattr("ecgkit.data.view.BLOCK", block)
+    assert np.array_equal(view.read(rows), together)
+    assert np.array_equal(together[7], view.read([rows[7]])[0])
+
+
+def test_copies_and_keys(ragged, monkeypatch):
     view = View(ragged, fs=100, seconds=5, length="segment", filter="highpass", leads=("II",))
     copy = pickle.loads(pickle.dumps(view))
     assert copy.key == view.key and np.array_equal(copy.read([4, 2]), view.read([4, 2]))
     keys = {View(ragged, **how).key for how in RECIPES.values()}
     assert len(keys) == len(RECIPES)
+    other = View(ragged, fs=100)
+    monkeypatch.setattr(ragged, "key", "another")
+    assert View(ragged, fs=100).key != other.key
     assert View(ragged, fs=FS).key == View(ragged).key
     inner = View(View(ragged, fs=250), seconds=10.0, normalise="global")
     assert np.allclose(inner.read([2]), View(ragged, 250, 10.0, normalise="global").read([2]))
