@@ -20,6 +20,8 @@ MAX_CHANNELS = 1024
 RATES = (10.0, 100_000.0)  # Hz; anything outside is a slip of the pen, not an ECG
 _GAIN = re.compile(r"^([-+]?[\d.]+(?:[eE][-+]?\d+)?)(?:\(([-+]?\d+)\))?(?:/(\S+))?$")
 _FORMAT = re.compile(r"^(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
+# A file name that leads away from the header, or to no file at all.
+_ELSEWHERE = re.compile(r"[/\\:\x00-\x1f]|^\.\.?$")
 # A channel line whose file name has blanks: the name ends with its extension.
 _BLANKS = re.compile(r"^(.+?\.\w*[A-Za-z]\w*)\s+(\d.*)$")
 
@@ -127,7 +129,7 @@ def _signal_line(line: str) -> SignalLine:
 
 def _file_name(name: str) -> str:
     """A file beside the header. Raises RecordError("header") for a name that leads elsewhere."""
-    if any(c in "/\\:" or ord(c) < 32 for c in name) or name in (".", ".."):
+    if _ELSEWHERE.search(name):
         raise RecordError(
             "header", f"its header asks for {name[:60]!r}, which is no file beside it"
         )
