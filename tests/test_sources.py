@@ -140,6 +140,8 @@ def test_mimic_broken_lines_and_missing_files_are_quarantined(mimic_folder):
     path.write_text("\n".join([*lines, "1,2,3,4,5,6,7"]) + "\n")
     cohort = open_cohort(config(mimic_folder))
     assert len(cohort) == 3 and cohort.store.n_in == 10
+    sentences = " ".join(cohort.quarantine["sentence"])
+    assert "Record of line 5 is left out" in sentences and "Record 43 is left out" in sentences
 
 
 def test_mimic_tables_that_are_none(mimic_folder):
@@ -233,6 +235,16 @@ def test_other_challenge_sources_nested_folders_and_repeated_names(tmp_path):
         "g2/E00001": "duplicate_id",
         "g1/broken": "header",
     }
+
+
+def test_a_file_name_that_is_no_text_is_listed(tmp_path):
+    write_challenge(tmp_path, ["E00001"])
+    try:
+        (tmp_path / "E\udcff1.hea").write_text("x")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    cohort = open_cohort(config(tmp_path))
+    assert len(cohort) == 1 and list(cohort.quarantine["reason"]) == ["bad_name"]
 
 
 def test_another_rate_is_resampled_and_a_wrong_one_refused(tmp_path):

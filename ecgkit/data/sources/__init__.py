@@ -148,8 +148,12 @@ def source(name: str) -> Source:
 
 
 def adapter(name: str):
-    """The module that reads the layout of source `name`: its read_table and read_statements."""
-    return importlib.import_module(f"ecgkit.data.sources.{_ADAPTERS.get(name, 'challenge')}")
+    """The module that reads the layout of source `name`: its read_table and read_statements.
+
+    Raises DataError for a name that is no source.
+    """
+    module = _ADAPTERS.get(source(name).name, "challenge")
+    return importlib.import_module(f"ecgkit.data.sources.{module}")
 
 
 def detect(place: Folder | Zip) -> str:

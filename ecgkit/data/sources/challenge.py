@@ -57,11 +57,14 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
     ecg_id and patient_id are the record's name; `dx` keeps its codes as the header has them.
     Unknown ages and sexes are NaN. Raises DataError where there is no header at all.
     """
+    odd = [
+        name.encode(errors="replace").decode() for name in place.names(".hea") if not _is_text(name)
+    ]
     found = _headers(place)
     found["ecg_id"] = found["source_name"].str.rsplit("/", n=1).str[-1]
     twice = found["ecg_id"].duplicated().to_numpy()
     why = "another record has that name"
-    refused = [
+    refused = tables.refuse(odd, "", "its file name is no UTF-8; rename it", "bad_name") + [
         tables.refuse([row.ecg_id], row.source_name, why, "duplicate_id")[0]
         for row in found[twice].itertuples()
     ]
@@ -103,12 +106,17 @@ def _diagnoses(dx: list[str], names: list[str]) -> list[tuple[str, dict]]:
     return said
 
 
+def _is_text(name: str) -> bool:
+    """Whether a file name can be written to a table: Linux lets any bytes be one."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 # --- headers --------------------------------------------------------------------------------------
 
 
 def _headers(place) -> pd.DataFrame:
     """source_name and the comments of every header, as text; read once, then from the cache."""
-    names = place.names(".hea")
+    names = [name for name in place.names(".hea") if _is_text(name)]
     if not names:
         raise DataError(f"{place.label} holds no .hea header; check the path.")
     key = short_hash([_VERSION, sorted(place.stamps(names).items())])

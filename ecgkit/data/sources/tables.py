@@ -69,7 +69,13 @@ def require(table: pd.DataFrame, columns, name: str, where: str, like: str) -> N
 
 
 def refuse(ids, file: str, why: str, reason: str = "bad_row") -> list[dict]:
-    """Quarantine rows of table lines that cannot be used."""
+    """Quarantine rows of table lines that cannot be used.
+
+    `ids`: a list, or a column with the table's own index, so that a line without an id is named by
+    its number (the header is line 1).
+    """
+    if isinstance(ids, pd.Series):
+        ids = [_named(ecg_id, at + 2) for at, ecg_id in ids.items()]
     return [
         {
             "ecg_id": ecg_id,
@@ -79,6 +85,13 @@ def refuse(ids, file: str, why: str, reason: str = "bad_row") -> list[dict]:
         }
         for ecg_id in ids
     ]
+
+
+def _named(ecg_id, line: int):
+    if pd.isna(ecg_id):
+        return f"of line {line}"
+    # A column with one gap or one word in it has its numbers as floats.
+    return int(ecg_id) if isinstance(ecg_id, float) and ecg_id.is_integer() else ecg_id
 
 
 def years(column: pd.Series) -> pd.Series:
