@@ -266,8 +266,10 @@ def test_headers_are_read_once(tmp_path, monkeypatch):
     assert again["ecg_id"].map(type).eq(str).all()
     monkeypatch.undo()
     header = tmp_path / "a" / "E00001.hea"
-    header.write_text(header.read_text().replace("Male", "Female"))
-    assert list(challenge.read_table(open_place(tmp_path / "a"), 500)[0]["sex"]) == [1, 0]
+    before = open_cohort(config(tmp_path / "a"))
+    header.write_text(header.read_text().replace("Sex: Male", "Sex:  F  "))  # of the same size
+    after = open_cohort(config(tmp_path / "a"))
+    assert list(after.table["sex"]) == [1, 0] and after.fingerprint != before.fingerprint
 
 
 # --- PTB-XL's versions ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import io
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pandas as pd
 
@@ -42,8 +43,8 @@ def base_rate(fs: int) -> int:
 
 
 def raw_tables(place) -> list[bytes]:
-    """What the fingerprint is taken of, beside the recordings: nothing, all stands in headers."""
-    return []
+    """What the fingerprint is taken of, beside the recordings: the comments of all headers."""
+    return [_comment_file(place).read_bytes()]
 
 
 def rates(offered: tuple[int, ...], base: int) -> tuple[int, ...]:
@@ -115,7 +116,13 @@ def _is_text(name: str) -> bool:
 
 
 def _headers(place) -> pd.DataFrame:
-    """source_name and the comments of every header, as text; read once, then from the cache."""
+    """source_name and the comments of every header, as text."""
+    text = _comment_file(place).read_text(encoding="utf-8")
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+
+
+def _comment_file(place) -> Path:
+    """The comments of every header as .csv in the cache: each header is read once."""
     names = [name for name in place.names(".hea") if _is_text(name)]
     if not names:
         raise DataError(f"{place.label} holds no .hea header; check the path.")
@@ -123,18 +130,12 @@ def _headers(place) -> pd.DataFrame:
     cached = runtime.cache_dir() / f"headers-{key}.csv"
     if not cached.exists():
         with ThreadPoolExecutor(4) as pool:
-            lines = list(
-                runtime.progress(
-                    pool.map(lambda name: _comments(place, name), names, chunksize=64),
-                    "reading headers",
-                    len(names),
-                )
-            )
+            lines = pool.map(lambda name: _comments(place, name), names, chunksize=64)
+            lines = list(runtime.progress(lines, "reading headers", len(names)))
         half = cached.with_name(f"{cached.name}.{os.getpid()}.part")
         pd.DataFrame(lines, columns=("source_name", *FIELDS)).to_csv(half, index=False)
         os.replace(half, cached)
-    text = cached.read_text(encoding="utf-8")
-    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    return cached
 
 
 def _comments(place, name: str) -> tuple[str, ...]:
