@@ -80,6 +80,30 @@ def plot_raw_and_filtered(
 
 
 @style.in_style
+def plot_windows(view, rows, title: str = "") -> Figure:
+    """Rows (n,) of a view side by side, its leads one below the other; padding is shaded."""
+    signal, padding = view.read(rows), view.mask(rows)
+    figure, axes = style.new_figure(
+        len(view.leads), len(rows), (11, 1.5 * len(view.leads) + 0.8),
+        squeeze=False, sharex=True, sharey="row",
+    )  # fmt: skip
+    t = np.arange(signal.shape[2]) / view.fs
+    for b, column in enumerate(axes.T):
+        for c, ax in enumerate(column):
+            ax.plot(t, signal[b, c], color=style.TRACE, lw=0.8)
+            ax.fill_between(t, 0, 1, where=padding[b], transform=ax.get_xaxis_transform(),
+                            color=style.MUTED, alpha=0.25, lw=0)  # fmt: skip
+            if b == 0:
+                ax.set_ylabel(view.leads[c])
+        column[0].set_title(f"window {b + 1}")
+        column[-1].set_xlabel("s")
+    unit = "mV" if view.recipe["normalise"] == "none" else "standard deviations"
+    words = title or f"{view.fs:g} Hz, {sig.filter_words(view.recipe['filter'])}, in {unit}"
+    figure.suptitle(words, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+@style.in_style
 def plot_quarantine(
     examples: list[tuple[str, str, ECGRecord | None]],
     leads: tuple[str, ...] = ("I", "II", "V1", "V2", "V6"),
