@@ -17,6 +17,7 @@ import re
 import struct
 import zipfile
 import zlib
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ _MEMBER = np.dtype(
 )
 _FULL = 0xFFFFFFFF  # "see the 64-bit field"
 _ENCRYPTED, _UTF8 = 0x1, 0x800
+_BLOCK = 65_536
 
 
 def leaves(name: str) -> bool:
@@ -115,23 +117,29 @@ def _directory(path: Path) -> tuple[list[str], np.ndarray]:
         start, length, shift = _where(file)
         file.seek(start)
         raw = file.read(length)
-    begins = _begins(raw)
-    if not len(begins):
-        return [], np.empty(0, _MEMBER)
-    bytes_ = np.frombuffer(raw, np.uint8)
-    entries = bytes_[begins[:, None] + np.arange(_ENTRY.itemsize)].view(_ENTRY)[:, 0]
+    begins, names = _begins(raw), []
+    table = np.empty(len(begins), _MEMBER)
+    for first in range(0, len(begins), _BLOCK):  # a block at a time: its indices take 8 bytes each
+        block = slice(first, first + _BLOCK)
+        names += _read_entries(raw, begins[block], table[block])
+    table["at"] += shift
+    return names, table
+
+
+def _read_entries(raw: bytes, begins: np.ndarray, table: np.ndarray) -> list[str]:
+    """Fills `table` for the entries that begin at `begins` and returns their names."""
+    at = begins[:, None] + np.arange(_ENTRY.itemsize)
+    entries = np.frombuffer(raw, np.uint8)[at].view(_ENTRY)[:, 0]
     if (entries["sign"] != b"PK\x01\x02").any():
         raise zipfile.BadZipFile("its directory is broken")
-    table = np.empty(len(entries), _MEMBER)
     for name in ("at", "packed", "size", "crc", "how"):
         table[name] = entries[name]
     table["key"] = entries["flags"] & _ENCRYPTED
     _read_64_bit(raw, begins, entries, table)
-    table["at"] += shift
-    utf8 = (entries["flags"] & _UTF8) > 0
     starts = begins + _ENTRY.itemsize
     ends = starts + entries["n_name"]
-    return _names(raw, starts.tolist(), ends.tolist(), utf8.tolist()), table
+    utf8 = (entries["flags"] & _UTF8) > 0
+    return _names(raw, starts.tolist(), ends.tolist(), utf8.tolist())
 
 
 def _where(file) -> tuple[int, int, int]:
@@ -162,14 +170,14 @@ def _where(file) -> tuple[int, int, int]:
 
 def _begins(raw: bytes) -> np.ndarray:
     """Where each entry of the directory begins."""
-    sizes, at, begins = struct.Struct("<HHH").unpack_from, 0, []
+    sizes, at, begins = struct.Struct("<HHH").unpack_from, 0, array("q")
     while at + _ENTRY.itemsize <= len(raw):
         begins.append(at)
         name, extra, comment = sizes(raw, at + 28)
         at += _ENTRY.itemsize + name + extra + comment
     if at != len(raw):
         raise zipfile.BadZipFile("its directory is cut short")
-    return np.array(begins, np.int64)
+    return np.frombuffer(begins, np.int64) if begins else np.empty(0, np.int64)
 
 
 def _read_64_bit(raw: bytes, begins: np.ndarray, entries: np.ndarray, table: np.ndarray) -> None:
