@@ -191,10 +191,13 @@ class Budget:
 
 
 def peak_memory_gb() -> float:
-    """Peak resident memory of this process in GB (ru_maxrss is in kB on Linux, in bytes on
-    macOS).
-    """
-    scale = 1 if sys.platform == "darwin" else 1024
+    """Peak resident memory of this process in GB."""
+    # Linux hands ru_maxrss down from the process that started this one; VmHWM is its own.
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e9
+    scale = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
 
 

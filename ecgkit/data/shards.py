@@ -21,11 +21,12 @@ from __future__ import annotations
 import json
 import resource
 import threading
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from ecgkit.data.packing import MISSING, fill_gaps, read_gains
 from ecgkit.types import DataError
@@ -38,8 +39,11 @@ INDEX_TYPES = {
     "n_samples": np.int32,
     "gain": "category",
     "lead_order": "category",
+    "n_missing": np.int32,
     "digest": str,
 }
+# What reading needs; the other columns are read when they are asked for.
+PLACES = ["shard", "start", "n_samples", "gain", "n_missing"]
 
 
 class Store:
@@ -55,28 +59,33 @@ class Store:
         self.folder = Path(folder)
         try:
             about = json.loads((self.folder / "store.json").read_text())
-            self.index = _read_index(self.folder / "index.csv")
+            places = _read_places(self.folder / "index.csv")
             self.quarantine = pd.read_csv(self.folder / "quarantine.csv", keep_default_na=False)
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"The store in {self.folder.name} cannot be read ({error}); delete that folder and "
-                "run again to have it rebuilt."
-            ) from error
+            raise _unreadable(self.folder, error) from error
         self.fs, self.seconds, self.key = about["fs"], about["seconds"], about["key"]
         self.n_in, self.n_samples = about["n_in"], about["n_samples"]
         self.leads, self.dtype = tuple(about["leads"]), np.dtype(about["dtype"])
         self.align, self.unit = about["align"], about.get("unit", "mV")
-        self.lengths = self.index["n_samples"].to_numpy(np.int64)
+        self.lengths = places["n_samples"].to_numpy(np.int64)
         one_length = self.seconds is not None or (self.lengths == self.n_samples).all()
         self._common_width = self.n_samples if one_length else None
-        self._shard = self.index["shard"].to_numpy(np.int64)
-        self._start = self.index["start"].to_numpy(np.int64)
-        self._code, self._gains = read_gains(self.index["gain"], len(self.leads))
+        self._shard = places["shard"].to_numpy(np.int64)
+        self._start = places["start"].to_numpy(np.int64)
+        self._code, self._gains = read_gains(places["gain"], len(self.leads))
         self._factor = 1 / self._gains  # (m, C) float32
         self._one_gain = (self._gains == self._gains[:, :1]).all(axis=1)
         self._digital = self.dtype != FLOAT32
-        self._has_gaps = self.index["n_missing"].to_numpy() > 0
+        self._has_gaps = places["n_missing"].to_numpy() > 0
         self._maps = _Maps(self.folder)
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One line per record: ecg_id, where it lies, gain, and what `quality` found."""
+        try:
+            return _read_index(self.folder / "index.csv")
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.folder, error) from error
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -182,6 +191,21 @@ class Store:
 @lru_cache(maxsize=8)
 def _reopened(folder: str, key: str) -> Store:
     return Store(folder)
+
+
+def _unreadable(folder: Path, error: Exception) -> DataError:
+    return DataError(
+        f"The store in {folder.name} cannot be read ({error}); delete that folder and run again to "
+        "have it rebuilt."
+    )
+
+
+def _read_places(path: Path) -> pd.DataFrame:
+    """The columns in PLACES, in pieces: the parser takes ten times what they hold in the end."""
+    pieces = list(pd.read_csv(path, dtype=INDEX_TYPES, usecols=PLACES, chunksize=2048))
+    gain = union_categoricals([piece["gain"] for piece in pieces])
+    numbers = pd.concat([piece.drop(columns="gain") for piece in pieces], ignore_index=True)
+    return numbers.assign(gain=gain)
 
 
 def _read_index(path: Path) -> pd.DataFrame:
