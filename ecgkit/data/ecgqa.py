@@ -196,7 +196,8 @@ def join_questions(
 
     Raises DataError if none is left.
     """
-    ids = cohort.table["ecg_id"].to_numpy()
+    published = source == PUBLISHED
+    ids = cohort.table["ecg_id"].to_numpy() if published else qa_columns.ecg_numbers(cohort.table)
     rows = qa_columns.rows_of(table.ecg_id, ids)
     left_out = np.zeros(len(table), dtype=bool) if left_out is None else left_out
     absent = qa_columns.is_absent(table, rows) & ~left_out
@@ -218,6 +219,6 @@ def join_questions(
 
 
 def _both(one: pd.DataFrame, two: pd.DataFrame, columns: list[str]) -> int:
-    """How many ids (-1 is none) stand in both tables."""
-    shared = np.intersect1d(one[columns].to_numpy(), two[columns].to_numpy())
-    return int((shared != -1).sum())
+    """How many ids (-1 is none; some sources have names) stand in both tables."""
+    first, second = (set(pd.unique(part[columns].to_numpy().ravel())) for part in (one, two))
+    return len((first & second) - {-1})

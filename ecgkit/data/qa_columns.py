@@ -27,6 +27,14 @@ _TYPE1 = np.array([PAIRINGS.index(name.split("-")[0]) for name in QUESTION_TYPES
 _TYPE2 = _TYPE1 * 3 + np.array([FORMS.index(name.split("-")[1]) for name in QUESTION_TYPES])
 
 
+def ecg_numbers(table: pd.DataFrame) -> np.ndarray:
+    """(n,) the numbers that the kit's own questions use for the ECGs of `table`, as ECG-QA's format
+    asks for numbers: their ids, or their lines from 1 where the ids are names (JS00001).
+    """
+    ids = table["ecg_id"].to_numpy()
+    return ids if ids.dtype.kind in "iu" else np.arange(1, len(ids) + 1)
+
+
 def rows_of(ecg_id: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """(N, 2) ECG ids -> (N, 2) int64 positions in `ids`, -1 where absent."""
     flat = pd.Index(ids).get_indexer(np.asarray(ecg_id).ravel())

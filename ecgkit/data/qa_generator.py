@@ -19,11 +19,11 @@ import pandas as pd
 
 from ecgkit import runtime
 from ecgkit.config.base import short_hash
+from ecgkit.data.qa_columns import ecg_numbers
 from ecgkit.data.qa_draw import Ask, pair_asks, share_out, single_asks
 from ecgkit.data.qa_facts import Facts, read_facts
 from ecgkit.data.qa_templates import TEMPLATES
 from ecgkit.data.qa_vocabulary import answer_classes
-from ecgkit.types import DataError
 
 SHARD = 10_000
 PER_ECG = 11.0  # questions per ECG, before rare attributes run out
@@ -37,16 +37,8 @@ _PAIRS_PER_ECG = 6
 
 
 def generated_folder(cohort, seed: int = 0) -> Path:
-    """The folder of generated questions about `cohort`, written now if it is not in the cache.
-
-    Raises DataError where ECGs have names in place of the numbers that ECG-QA's format asks for.
-    """
+    """The folder of generated questions about `cohort`, written now if it is not in the cache."""
     ids = cohort.table["ecg_id"].tolist()
-    if isinstance(ids[0], str):
-        raise DataError(
-            f"No questions are written about {cohort.name}: ECG-QA refers to ECGs by number, and "
-            f"these have names such as {ids[0]}. Take PTB-XL, MIMIC-IV-ECG or 'synthetic' as DATA."
-        )
     key = short_hash([cohort.fingerprint, seed, ids, *(f.read_text() for f in _own_code())])
     return runtime.write_once(
         runtime.cache_dir() / f"ecgqa-{key}",
@@ -72,6 +64,7 @@ def write_questions(
     """Writes `folder`/ecgqa/ptbxl as ECG-QA lays it out; returns that path.
 
     table: PTB-XL columns with `scp_codes` as dicts and `fold`; truth: aligned with it, or None.
+    ECGs that have names are referred to by their line (see `ecg_numbers`).
     per_ecg: questions per ECG aimed at (the published PTB-XL set has 26).
     """
     root = Path(folder) / "ecgqa" / "ptbxl"
@@ -83,7 +76,7 @@ def write_questions(
         drawn[split] = _draw_split(facts, table, split, rng, per_ecg)
     numbers = _question_ids(drawn)
     for split, samples in drawn.items():
-        _write_split(root, split, samples, numbers, table["ecg_id"].to_numpy())
+        _write_split(root, split, samples, numbers, ecg_numbers(table))
     _write_answers(root)
     return root
 

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecgkit.data import sources
 from ecgkit.data.damages import as_far_as_readable, damaged_copies
 from ecgkit.data.place import Folder
 from ecgkit.data.records import read_raw
 from ecgkit.data.store import Store, build_store
-from ecgkit.types import ECGRecord
+from ecgkit.types import LEADS, ECGRecord, canonical_lead
 
 
 def damage_trial(cohort, row: int, folder: str | Path) -> Store:
@@ -65,7 +66,8 @@ def reading_times(cohort, rows) -> pd.DataFrame:
     """Milliseconds of processor time per ECG: `wfdb`, the kit's WFDB reader, the store (in batches
     of 32).
 
-    Also says how far each is from `wfdb` (largest difference in mV, where rate and length agree).
+    Also says how far each is from `wfdb` (largest difference in mV, leads matched by name; NaN
+    where the store keeps another rate or length than the files).
     """
     import wfdb
 
@@ -73,26 +75,19 @@ def reading_times(cohort, rows) -> pd.DataFrame:
     names = cohort.table["source_name"].iloc[rows].tolist()
     with tempfile.TemporaryDirectory() as folder:
         local = Folder(Path(folder))
-        for name in names:
-            for suffix in (".hea", ".dat"):
-                path = local.root / (name.replace("/", "_") + suffix)
-                text = cohort.place.read(name + suffix)
-                stem = name.rsplit("/", 1)[-1]
-                path.write_bytes(
-                    text.replace(stem.encode(), path.stem.encode()) if suffix == ".hea" else text
-                )
-        flat = [name.replace("/", "_") for name in names]
-        theirs, t_wfdb = _timed(
-            lambda: [
-                wfdb.rdrecord(str(local.root / name)).p_signal.T.astype(np.float32) for name in flat
-            ]
-        )
-        ours, t_ours = _timed(lambda: [read_raw(local, name).millivolts() for name in flat])
+        flat = [_copied(cohort, name, local.root) for name in names]
+        theirs, t_wfdb = _timed(lambda: [wfdb.rdrecord(str(local.root / name)) for name in flat])
+        ours, t_ours = _timed(lambda: [read_raw(local, name).to_record() for name in flat])
     stored, t_store = _timed(
         lambda: np.concatenate(
             [cohort.store.read(rows[i : i + 32]) for i in range(0, len(rows), 32)]
         )
     )
+    theirs = [
+        ECGRecord(r.p_signal.T.astype(np.float32), r.fs, tuple(map(canonical_lead, r.sig_name)))
+        for r in theirs
+    ]
+    theirs, ours = ([r.select(LEADS).signal for r in records] for records in (theirs, ours))
     table = pd.DataFrame(
         {
             "reader": ["wfdb", "ecgkit, from WFDB", "ecgkit, from the store"],
@@ -104,6 +99,18 @@ def reading_times(cohort, rows) -> pd.DataFrame:
     return table
 
 
+def _copied(cohort, name: str, folder: Path) -> str:
+    """Copies one record's files into `folder`, under a name without folders, which it returns."""
+    stem, flat = name.rsplit("/", 1)[-1], name.replace("/", "_")
+    suffixes = sources.adapter(cohort.name).SUFFIXES
+    for suffix in filter(lambda suffix: cohort.place.exists(name + suffix), suffixes):
+        content = cohort.place.read(name + suffix)
+        if suffix == ".hea":
+            content = content.replace(stem.encode(), flat.encode())
+        (folder / (flat + suffix)).write_bytes(content)
+    return flat
+
+
 def _timed(read):
     start = time.process_time()
     result = read()
@@ -111,7 +118,7 @@ def _timed(read):
 
 
 def _worst(ours, theirs) -> float:
-    """Largest difference in mV; NaN where the store keeps another rate or length than the files."""
+    """Largest difference in mV; NaN where lengths differ."""
     if any(a.shape != b.shape for a, b in zip(ours, theirs)):
         return float("nan")
     return max(float(np.nanmax(np.abs(a - b))) for a, b in zip(ours, theirs))
