@@ -129,7 +129,7 @@ def test_check_and_preprocess_of_another_real_source(capsys, shared):
     code, out, _ = run(capsys, "preprocess", "--data", data, "--fs", "250", "--filter", "bandpass")
     assert code == 0 and "(B, 12, 2500)" in out and "not looked at" in out
     code, _, err = run(capsys, "map", "--data", data, "--out", "unused")
-    assert code == 2 and "JS20000" in err
+    assert code == 2 and "chapman-shaoxing, whose ECGs have names" in err
 
 
 # --- preprocess and map ---------------------------------------------------------------------------

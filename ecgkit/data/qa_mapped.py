@@ -37,7 +37,7 @@ from ecgkit.data.qa_reading import (
 )
 from ecgkit.data.qa_shards import DROPPED, FILES, identity
 from ecgkit.data.qa_table import open_table
-from ecgkit.data.sources import mimic, tables
+from ecgkit.data.sources import challenge, mimic, tables
 from ecgkit.types import DataError
 
 _COPIED = ("answers.csv", "answers_for_each_template.csv", *(f"{s}_ecgs.tsv" for s in SPLITS))
@@ -110,11 +110,16 @@ class _Recordings:
             self.name, self.place = sources.open_source(data)
         else:
             self.name, self.place = cohort.name, cohort.place
+        if sources.adapter(self.name) is challenge:
+            raise DataError(
+                f"{self.place.label} holds {self.name}, whose ECGs have names; the files of ECG-QA "
+                "refer to ECGs by number. Give PTB-XL or MIMIC-IV-ECG as DATA."
+            )
         self.cohort = cohort
         self.root = str(_root_of(self.place) if root is None else root).rstrip("/")
         self._stored = None if cohort is None else set(cohort.table["ecg_id"].tolist())
-        mimic = variant_of(self.name) == "mimic-iv-ecg"
-        self._listed = _record_list(self.place) if mimic else None
+        listed = sources.adapter(self.name) is mimic
+        self._listed = _record_list(self.place) if listed else None
         self._found: dict[int, tuple[str, str]] = {}
 
     def find(self, ecg_id: int) -> tuple[str, str]:
