@@ -110,6 +110,20 @@ def test_mimic_table(mimic_folder):
     assert table["age"].isna().all() and table["sex"].isna().all()
 
 
+def test_mimic_tables_are_joined_once_for_each_state_of_their_files(mimic_folder, monkeypatch):
+    place = open_place(mimic_folder)
+    first, _ = mimic.read_table(place, 500)
+    with monkeypatch.context() as patch:
+        patch.setattr(mimic, "_joined", None)
+        again, refused = mimic.read_table(place, 500)
+    pd.testing.assert_frame_equal(again, first)
+    assert refused == []
+    listed = mimic_folder / mimic.RECORDS
+    listed.write_text("\n".join(listed.read_text().splitlines()[:3]) + "\n,1,1,,\n")
+    fewer, refused = mimic.read_table(open_place(mimic_folder), 500)
+    assert len(fewer) == 2 and [r["reason"] for r in refused] == ["bad_row"]
+
+
 def test_mimic_ages_and_sexes_from_patients_beside_the_folder_or_the_zip(mimic_folder, tmp_path):
     people = "subject_id,gender,anchor_age,anchor_year\n10000032,F,52,2178\n10000764,M,89,2175\n"
     data = zipped(mimic_folder, tmp_path / "m.zip")
