@@ -58,7 +58,13 @@ def cache_dir() -> Path:
     `ECGKIT_CACHE` overrides the default, the git-ignored part of the project's `data/`.
     """
     folder = Path(os.environ.get("ECGKIT_CACHE") or project_root() / "data" / "cache")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The cache folder {folder} cannot be made ({error}); set ECGKIT_CACHE to a folder "
+            "that you may write to."
+        ) from error
     return folder
 
 

@@ -266,3 +266,13 @@ def test_readme_table_agrees_with_the_cards():
         if facts["access"] == "open":
             count = re.search(r"\d[\d,]{4,}", facts["records, patients"])[0]
             assert facts["licence"] in row and count in row
+
+
+def test_what_cannot_be_written_is_a_sentence(capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    args = ("synthesize", "--n", "1", "--out", str(tmp_path / "file" / "new"))
+    code, _, err = run(capsys, *args)
+    assert code == 2 and "file" in err and "run the same command again" in err
+    monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path / "file"))
+    code, _, err = run(capsys, "check", "--cohort-size", "16")
+    assert code == 2 and "set ECGKIT_CACHE to a folder" in err

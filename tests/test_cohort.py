@@ -246,6 +246,22 @@ def test_folder_and_zip_are_the_same_data(written, tmp_path):
     assert in_folder.simulated and in_folder.name == "ptbxl"  # truth.csv lies beside the table
 
 
+@pytest.mark.parametrize("spoil, says", [
+    (lambda text: "", "not a readable table"),
+    (lambda text: text.replace(",", ";"), "no column ecg_id"),
+    (lambda text: text + text.splitlines()[1] + "\n", None),
+])  # fmt: skip
+def test_a_damaged_truth(written, tmp_path, spoil, says):
+    shutil.copytree(written, tmp_path / "x")
+    truth = tmp_path / "x" / "truth.csv"
+    truth.write_text(spoil(truth.read_text()))
+    if says is None:  # a line twice does no harm
+        assert len(open_cohort(config(tmp_path / "x")).truth) == 24
+        return
+    with pytest.raises(DataError, match=f"truth.csv of x .*{says}"):
+        open_cohort(config(tmp_path / "x"))
+
+
 def test_where_not_all_are_looked_at_a_zip_still_tells(written, tmp_path, monkeypatch):
     monkeypatch.setattr(cohorts, "LOOKED_AT", 5)
     path = zip_of(written, tmp_path / "x.zip")

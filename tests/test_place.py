@@ -124,6 +124,8 @@ def test_a_link_round_in_circles_ends(tmp_path):
     (tmp_path / "aside").mkdir()
     (tmp_path / "aside" / "x.hea").write_text("x")
     os.symlink(tmp_path / "aside", tmp_path / "f" / "link")
+    os.symlink("itself", tmp_path / "f" / "itself")
+    os.symlink("nothing", tmp_path / "f" / "gone")
     assert set(Folder(tmp_path / "f").listing()) == {*FILES, "link/x.hea"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from ecgkit.data import ecgqa, qa_facts, qa_generator, qa_reading, qa_vocabulary
 from ecgkit.data.qa_draw import share_out
 from ecgkit.data.qa_templates import TEMPLATES
+from ecgkit.types import DataError
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,11 @@ def test_templates_are_whole():
 
 
 # --- rules ----------------------------------------------------------------------------------------
+
+
+def test_nothing_to_ask_is_a_sentence(tmp_path):
+    with pytest.raises(DataError, match="No question can be written about these 3 ECGs"):
+        qa_generator.write_questions(tmp_path, cohort_of([{}, {}, {}]).table)
 
 
 def test_likelihood_rules():

@@ -169,6 +169,21 @@ def test_mimic_tables_that_are_none(mimic_folder):
         open_cohort(config(mimic_folder))
 
 
+def test_mimic_ids_that_are_none_and_tables_of_another_form(mimic_folder):
+    records, machine = mimic_folder / mimic.RECORDS, mimic_folder / mimic.MACHINE
+    lines = [f"10000032,{study},1,2180-01-01,files/x" for study in ("inf", "1e30", "2.5")]
+    records.write_text(records.read_text() + "\n".join(lines) + "\n")
+    line = machine.read_text().splitlines()[1].split(",")
+    for study in ("inf", "9" * 40, line[1]):  # the last one says what an earlier line says
+        with open(machine, "a") as file:
+            file.write(",".join([line[0], study, *line[2:]]) + "\n")
+    cohort = open_cohort(config(mimic_folder))
+    assert len(cohort) == 3 and cohort.quarantine["reason"].tolist() == ["bad_row"] * 3
+    machine.write_text(machine.read_text().replace(",", ";"))
+    with pytest.raises(DataError, match="no column study_id, report_0"):
+        open_cohort(config(mimic_folder))
+
+
 def test_statements_are_spelled_out_once_per_combination(mimic_folder):
     """Against a plain loop, on a table large enough to have repeats."""
     rng = np.random.default_rng(0)
@@ -331,6 +346,42 @@ def test_ptbxl_broken_lines(tmp_path):
     (tmp_path / ptbxl.TABLE).write_text(raw + "7,1,1,1,a,{},1,x,y,and,more,fields\n")
     table, refused = ptbxl.read_table(open_place(tmp_path), 500)
     assert len(table) == 1 and [row["ecg_id"] for row in refused][0] == "7"
+
+
+@pytest.mark.parametrize("column, value", [
+    ("ecg_id", "inf"), ("ecg_id", "1e30"), ("ecg_id", "2.5"), ("patient_id", "inf"),
+    ("patient_id", "9" * 40), ("strat_fold", "3.5"), ("strat_fold", "inf"),
+    ("scp_codes", "{'NORM': 1e999}"), ("scp_codes", "{'NORM': " + "9" * 400 + "}"),
+    ("scp_codes", "[" * 5000),
+])  # fmt: skip
+def test_ptbxl_numbers_that_are_none(tmp_path, column, value):
+    bad = ptbxl_table().astype({column: object})
+    bad.loc[1, column] = value
+    table, refused = read_ptbxl(tmp_path, bad)
+    assert table["ecg_id"].tolist() == [1, 3] and [r["reason"] for r in refused] == ["bad_row"]
+
+
+def test_ptbxl_the_same_id_in_two_spellings(tmp_path):
+    with pytest.raises(DataError, match="ecg_id 1 stands twice"):
+        read_ptbxl(tmp_path, ptbxl_table(ecg_id=["1", "1.0", "z"]))
+
+
+def test_ptbxl_no_line_is_lost_behind_a_broken_one(tmp_path):
+    """Quotes that do not pair up and a first line too long would shift or swallow all others."""
+    ptbxl_table().to_csv(tmp_path / ptbxl.TABLE, index=False)
+    head, first, *others = (tmp_path / ptbxl.TABLE).read_text().splitlines()
+
+    def read(*lines):
+        (tmp_path / ptbxl.TABLE).write_text("\n".join([head, *lines]) + "\n")
+        return ptbxl.read_table(open_place(tmp_path), 500)
+
+    table, refused = read(first + ",more,fields", *others)
+    assert table["ecg_id"].tolist() == [2, 3] and [r["ecg_id"] for r in refused] == ["1"]
+    for lines in ((first, '"7,8', *others), (first, others[0] + ',"', others[1] + ",x,y")):
+        with pytest.raises(DataError, match="is not a readable table"):
+            read(*lines)
+    with pytest.raises(DataError, match="no rows that are not longer than its header"):
+        read(*(line + ",," for line in (first, *others)))
 
 
 # --- the registry, subsets, lists -----------------------------------------------------------------

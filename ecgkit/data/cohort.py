@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from ecgkit.config import KitConfig, short_hash
 from ecgkit.data import quality, records, sources, splits, store
 from ecgkit.data.parallel import Workers
 from ecgkit.data.place import Folder, Zip
+from ecgkit.data.sources import tables
 from ecgkit.types import LEADS, DataError, ECGRecord
 
 # Of more records than this in a folder, every k-th is looked at to see whether anything changed.
@@ -185,7 +185,9 @@ def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
     """truth.csv, aligned with `table`; None where there is none (any real source)."""
     if not place.exists(TRUTH):
         return None
-    truth = pd.read_csv(io.BytesIO(place.read(TRUTH))).set_index("ecg_id")
+    truth, _ = tables.read_csv(tables.read_bytes(place, TRUTH), TRUTH, place.label)
+    tables.require(truth, ("ecg_id",), TRUTH, place.label, "a simulated source")
+    truth = truth.drop_duplicates("ecg_id").set_index("ecg_id")
     return truth.reindex(table["ecg_id"]).reset_index()
 
 

@@ -47,7 +47,12 @@ class Folder:
     @functools.cached_property
     def _walked(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
-        _walk(str(self.root), "", found, frozenset())
+        try:
+            _walk(str(self.root), "", found, frozenset())
+        except OSError as error:
+            raise DataError(
+                f"{self.label} cannot be looked through ({error}); make that folder readable."
+            ) from error
         return found
 
     def listing(self) -> dict[str, tuple[int, int]]:
@@ -231,6 +236,8 @@ def _visible(names, suffix: str) -> list[str]:
 def _walk(folder: str, prefix: str, found: dict, above: frozenset) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                continue  # it leads nowhere, or to itself
             if entry.is_dir():
                 inside = above
                 if entry.is_symlink():  # a link to a folder above would lead round for ever

@@ -24,6 +24,7 @@ from ecgkit.data.qa_draw import Ask, pair_asks, share_out, single_asks
 from ecgkit.data.qa_facts import Facts, read_facts
 from ecgkit.data.qa_templates import TEMPLATES
 from ecgkit.data.qa_vocabulary import answer_classes
+from ecgkit.types import DataError
 
 SHARD = 10_000
 PER_ECG = 11.0  # questions per ECG, before rare attributes run out
@@ -74,6 +75,11 @@ def write_questions(
     for number, split in enumerate(FOLDS):
         rng = np.random.default_rng((seed, number))
         drawn[split] = _draw_split(facts, table, split, rng, per_ecg)
+    if not any(drawn.values()):
+        raise DataError(
+            f"No question can be written about these {len(table)} ECGs: none has a statement that "
+            "questions ask about; give ECGQA, or ECGs with SCP or SNOMED CT codes."
+        )
     numbers = _question_ids(drawn)
     for split, samples in drawn.items():
         _write_split(root, split, samples, numbers, ecg_numbers(table))

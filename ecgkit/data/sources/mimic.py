@@ -98,8 +98,8 @@ def _joined(place) -> tuple[pd.DataFrame, list[dict]]:
     listed, refused = tables.read_csv(raw, RECORDS, place.label, dtype={"path": str})
     del raw  # 70 MB
     tables.require(listed, ("subject_id", "study_id", "path"), RECORDS, place.label, "MIMIC-IV-ECG")
-    ids = listed[["study_id", "subject_id"]].apply(pd.to_numeric, errors="coerce")
-    bad = (ids.isna() | (ids % 1 != 0)).any(axis=1) | listed["path"].isna()
+    ids = listed[["study_id", "subject_id"]].apply(tables.whole)
+    bad = ids.isna().any(axis=1) | listed["path"].isna()
     why = "its line lacks a study, a subject or a path"
     refused += tables.refuse(listed["study_id"][bad], RECORDS, why)
     twice = ids["study_id"].where(~bad).duplicated() & ~bad
@@ -138,7 +138,7 @@ def _machine(place) -> pd.DataFrame:
             raw, MACHINE, place.label, dtype=kinds, usecols=lambda c: c in wanted
         )
     tables.require(machine, ("study_id", REPORTS[0]), MACHINE, place.label, "MIMIC-IV-ECG")
-    study = pd.to_numeric(machine.pop("study_id"), errors="coerce")
+    study = tables.whole(machine.pop("study_id"))
     for name in MEASURED:
         if name in machine:
             value = pd.to_numeric(machine[name], errors="coerce").astype(np.float32)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -68,16 +69,17 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
     DataError for missing columns, an empty table or repeated ids.
     """
     raw = tables.read_bytes(place, TABLE)
-    table, crowded = tables.read_csv(raw, TABLE, place.label, dtype={name: str for name in TEXT})
     filename = "filename_lr" if rate == 100 else "filename_hr"
+    text = {name: str for name in (*TEXT, filename)}
+    table, crowded = tables.read_csv(raw, TABLE, place.label, dtype=text)
     tables.require(table, (*REQUIRED, filename), TABLE, place.label, "PTB-XL 1.0.3")
-    _refuse_repeated(table["ecg_id"], place.label)
+    whole = ["ecg_id", "patient_id", "strat_fold"]
+    numbers = table[whole].apply(tables.whole)
+    _refuse_repeated(numbers["ecg_id"], place.label)
     table = table.reindex(columns=[*table.columns, *(c for c in TEXT if c not in table)])
     table["source_name"] = table[filename].astype(object).str.removesuffix(".hea")
     table["source_name"] = table["source_name"].str.replace("\\", "/")
     table["scp_codes"] = parse_codes(table["scp_codes"])
-    whole = ["ecg_id", "patient_id", "strat_fold"]
-    numbers = table[whole].apply(pd.to_numeric, errors="coerce")
     bad = numbers.isna().any(axis=1) | ~numbers["strat_fold"].between(1, 10)
     bad |= table["source_name"].isna() | table["scp_codes"].isna()
     why = "its line lacks an id, a patient, fold 1-10, file name or readable scp_codes"
@@ -104,7 +106,8 @@ def _refuse_repeated(ids: pd.Series, where: str) -> None:
     twice = ids[ids.duplicated() & ids.notna()]
     if len(twice):
         raise DataError(
-            f"ecg_id {twice.iloc[0]} stands twice in {TABLE} of {where}; each ECG needs its own."
+            f"ecg_id {twice.iloc[0]:.0f} stands twice in {TABLE} of {where}; each ECG needs its "
+            "own."
         )
 
 
@@ -116,7 +119,7 @@ def parse_codes(column: pd.Series) -> list[dict[str, float] | None]:
         parsed = json.loads("[" + ",".join(texts).replace("'", '"') + "]")
         if len(parsed) == len(texts):
             return [_as_codes(p) for p in parsed]
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return [_parse_one(text) for text in texts]
 
@@ -129,8 +132,8 @@ def _parse_one(text: str) -> dict[str, float] | None:
 
 
 def _as_codes(parsed) -> dict[str, float] | None:
-    if not isinstance(parsed, dict) or not all(
-        isinstance(v, (int, float)) for v in parsed.values()
-    ):
-        return None
-    return {str(code): float(likelihood) for code, likelihood in parsed.items()}
+    try:
+        codes = {str(code): float(likelihood) for code, likelihood in parsed.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None  # no dict, no numbers in it, or one beyond what a float holds
+    return codes if all(map(math.isfinite, codes.values())) else None

@@ -7,6 +7,7 @@ Usage:
 
 from __future__ import annotations
 
+import csv
 import io
 
 import numpy as np
@@ -37,25 +38,47 @@ def read_csv(raw: bytes, name: str, where: str, **how) -> tuple[pd.DataFrame, li
 
     Raises DataError for what is no table, or one without rows.
     """
-    crowded: list[list[str]] = []
+    crowded: list[str] = []
     try:
         try:
-            table = pd.read_csv(io.BytesIO(raw), encoding_errors="replace", **how)
-        except pd.errors.ParserError:  # slower, but it goes on behind a crowded line
-            table = pd.read_csv(
-                io.BytesIO(raw),
-                encoding_errors="replace",
-                engine="python",
-                on_bad_lines=lambda fields: crowded.append(fields),
-                **{key: value for key, value in how.items() if key != "low_memory"},
-            )
-    except (ValueError, pd.errors.ParserError) as error:
+            table = _read_csv(raw, **how)
+        except pd.errors.ParserError:
+            raw, crowded = _without_crowded(raw)
+            table = _read_csv(raw, **how)
+    except (ValueError, pd.errors.ParserError, csv.Error) as error:
         raise DataError(
             f"{name} of {where} is not a readable table ({error}); fetch it again."
         ) from error
-    if table.empty:
-        raise DataError(f"{name} of {where} has no rows; fetch it again.")
-    return table, refuse([f[0] for f in crowded], name, "its line has more fields than the header")
+    if not len(table) and len(table.columns):
+        longer = " that are not longer than its header" if crowded else ""
+        raise DataError(f"{name} of {where} has no rows{longer}; fetch it again.")
+    return table, refuse(crowded, name, "its line has more fields than the header")
+
+
+def _read_csv(raw: bytes, **how) -> pd.DataFrame:
+    table = pd.read_csv(io.BytesIO(raw), encoding_errors="replace", **how)
+    if "index_col" not in how and not isinstance(table.index, pd.RangeIndex):
+        # What pandas makes of a first line with more fields than the header: it shifts all others.
+        raise pd.errors.ParserError("its first line has more fields than the header")
+    return table
+
+
+def _without_crowded(raw: bytes) -> tuple[bytes, list[str]]:
+    """The table less its lines with more fields than the header, and how each of these begins.
+
+    Raises csv.Error where quotes do not pair up: what follows one could be in any line.
+    """
+    text = io.StringIO(raw.decode("utf-8-sig", errors="replace"), newline="")
+    lines = csv.reader(text, strict=True)
+    head, kept, crowded = next(lines, []), io.StringIO(), []
+    writer = csv.writer(kept)
+    writer.writerow(head)
+    for fields in lines:
+        if len(fields) > len(head):
+            crowded.append(fields[0])
+        else:
+            writer.writerow(fields)
+    return kept.getvalue().encode(), crowded
 
 
 def require(table: pd.DataFrame, columns, name: str, where: str, like: str) -> None:
@@ -92,6 +115,12 @@ def _named(ecg_id, line: int):
         return f"of line {line}"
     # A column with one gap or one word in it has its numbers as floats.
     return int(ecg_id) if isinstance(ecg_id, float) and ecg_id.is_integer() else ecg_id
+
+
+def whole(column: pd.Series) -> pd.Series:
+    """Ids as numbers: NaN for what is no whole number, or larger than a float holds exactly."""
+    number = pd.to_numeric(column, errors="coerce")
+    return number.where((number % 1 == 0) & number.between(-(2**53), 2**53))
 
 
 def years(column: pd.Series) -> pd.Series:
