@@ -52,7 +52,8 @@ DISCREPANCIES = (
         "qa_attribute_ids", "ECG-QA", "attribute numbers of the upper bound",
         "one list of attributes for all splits",
         "numbered anew in each split from what occurs there, so a subset shifts them silently",
-        "ecgqa 2.1", "text read by name, never by number",
+        "ecgqa 2.1", "text read by name; the exporter takes one list of attributes for all splits",
+        '"static noise" is 4 instead of 69 in a subset of 400 ECGs',
     ),
     Discrepancy(
         "qa_llm_matching", "ECG-QA", "matching a language model's reply",
@@ -69,6 +70,57 @@ DISCREPANCIES = (
         "qa_path", "ECG-QA", "output folder of the preprocessor",
         "the guide says a sub-folder per wording", "written straight into the destination",
         "ecgqa 2.1", "FLAVOUR names the wording", "none on results",
+    ),
+    Discrepancy(
+        "qa_mapping_missing", "ECG-QA", "mapping when a recording is missing", "not said",
+        "the first recording that is not there ends the mapping of all questions",
+        "ecgqa 1.5", "data.qa_mapped drops the questions that need it and lists them",
+        "stopped at ECG 3076 where 500 recordings were there",
+    ),
+    Discrepancy(
+        "qa_mapping_folder", "ECG-QA", "folder given to the MIMIC mapping",
+        "the guide gives the sub-folder of one wording",
+        "the script adds the sub-folders itself, finds nothing and writes an empty result",
+        "ecgqa 1.5", "data.qa_mapped finds the questions anywhere, and refuses to write none",
+        "no question mapped, and no word of it",
+    ),
+    Discrepancy(
+        "qa_missing_samples", "ECG-QA", "recordings with missing samples", "not said",
+        "every recording is read whole for its length; a missing sample stops at a debugger prompt",
+        "ecgqa 2.1", "data.published_layout leaves the question out and lists it",
+        "a job without a terminal hangs",
+    ),
+    Discrepancy(
+        "qa_posterior", "ECG-QA", "posterior leads of the upper bound",
+        "not listed; the posterior wall is mirrored in V1-V3",
+        "V4-V6 where they stand alone, since the dictionary has the key twice and the later entry "
+        "wins; V1-V3 inside the combined inferoposterior groups",
+        "ecgqa 2.2", "protocol of data.grounding_leads", "not one of the three leads in common",
+    ),
+    Discrepancy(
+        "qa_infarction_case", "ECG-QA", "name of an infarction in MIMIC-IV-ECG", "one name",
+        "a capital in the question script, lower case in the grounding script",
+        "ecgqa 2.2", "protocol of data.grounding_leads",
+        "matched by name, the two scripts never meet on infarctions",
+    ),
+    Discrepancy(
+        "qa_contradictions", "ECG-QA", "one ECG, leads and attribute answered both ways",
+        "not said",
+        'infarctions and ischemic changes count as "no"; anything else stops at a debugger prompt',
+        "ecgqa 2.2", "data.grounding: the same no; anything else is dropped and listed",
+        "a job without a terminal hangs",
+    ),
+    Discrepancy(
+        "qa_grounding_order", "ECG-QA", "order of the upper bound's files", "not said",
+        "follows a set of strings, so it changes from run to run",
+        "ecgqa 2.2", "data.grounding sorts by split, ECG and leads",
+        "none on the values; runs do not repeat",
+    ),
+    Discrepancy(
+        "qa_empty_split", "ECG-QA", "a split without questions about one ECG", "does not occur",
+        "an index error ends the upper bound's preprocessing",
+        "ecgqa 2.2", "data.published_layout writes an empty manifest",
+        "test and validation split of the first 500 records",
     ),
     # --- ESI --------------------------------------------------------------------------------------
     Discrepancy(
