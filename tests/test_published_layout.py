@@ -195,7 +195,7 @@ def test_real_questions_round_trip(shared, tmp_path):
     with zipfile.ZipFile(shared / "data" / "ptbxl-subset-400.zip") as archive:
         name = next(n for n in archive.namelist() if n.endswith("ptbxl_database.csv"))
         table = pd.read_csv(archive.open(name))
-    table["source_name"] = table["filename_hr"]
+    table["source_name"] = table["filename_hr"].str.removesuffix(".hea")
     index = pd.DataFrame({"n_source": 5000, "n_missing": 0}, index=range(len(table)))
     cohort = SimpleNamespace(
         name="ptbxl", simulated=False, table=table, store=SimpleNamespace(index=index), base=None,
@@ -204,12 +204,17 @@ def test_real_questions_round_trip(shared, tmp_path):
     questions = read_questions(shared / "data" / "ecgqa-subset.zip", cohort)
     with pytest.raises(DataError, match="unpack it and give that folder as root"):
         published_layout.export_questions(questions, cohort, tmp_path / "no")
-    export = published_layout.export_questions(questions, cohort, tmp_path / "yes", root="/data")
+    root = tmp_path / "data"
+    with pytest.raises(DataError, match=r"no records500/00000/\d+_hr\.hea in .*data; give"):
+        published_layout.export_questions(questions, cohort, tmp_path / "no", root=root)
+    (root / table["source_name"][0]).parent.mkdir(parents=True)
+    (root / f"{table['source_name'][0]}.hea").touch()
+    export = published_layout.export_questions(questions, cohort, tmp_path / "yes", root=root)
     back = published_import.import_questions(export.folder)
     assert back.n_read == 489
     order = np.concatenate([questions.index(split) for split in SPLITS])
     assert back.table["ecg_id"].tolist() == questions.table["ecg_id"].iloc[order].tolist()
-    assert back.table["ecg_path"].iloc[0][0].startswith("/data/records500/00000/00")
+    assert back.table["ecg_path"].iloc[0][0].startswith(f"{root}/records500/00000/00")
     noisy = back.table[back.table["attribute_id"] >= 0]
     # The published numbering shifts on a subset: "static noise" is 69 of 83 in the full set.
     assert noisy[noisy["question"].str.contains("static")]["attribute_id"].unique().tolist() == [4]

@@ -73,7 +73,7 @@ def record_paths(cohort, root: str | Path | None = None) -> list[str]:
     """The WFDB path (absolute, no extension) of each stored recording, in the store's row order.
 
     root: the folder the source's own tree lies in; None = the folder the cohort was opened from.
-    Raises DataError where that is a .zip: a path cannot lead into it.
+    Raises DataError where that is a .zip, into which no path leads, and for a root without them.
     """
     if root is None:
         if not isinstance(cohort.place, Folder):
@@ -83,7 +83,13 @@ def record_paths(cohort, root: str | Path | None = None) -> list[str]:
             )
         root = cohort.place.root
     root = Path(root).absolute()
-    return [str(root / name) for name in cohort.table["source_name"]]
+    names = cohort.table["source_name"]
+    if not Path(f"{root / names.iloc[0]}.hea").exists():
+        raise DataError(
+            f"There is no {names.iloc[0]}.hea in {root}; give the folder that the unpacked "
+            "recordings lie in as root."
+        )
+    return [str(root / name) for name in names]
 
 
 # --- questions ------------------------------------------------------------------------------------
@@ -106,8 +112,8 @@ def export_questions(
     published, the sorted attributes of that split's verify questions, so ids shift between subsets.
     per_question_wfdb=True reads every recording of every question with `wfdb`, as published, for
     its length and its missing samples; else both are taken from the store.
-    Raises DataError for recordings inside a .zip without `root`, and for a folder that holds a
-    manifest.
+    Raises DataError for recordings inside a .zip without `root`, for a `root` without them, and for
+    a folder that holds a manifest.
     """
     folder = _empty(folder)
     table = questions.table
