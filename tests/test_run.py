@@ -13,7 +13,9 @@ import nbformat
 import pytest
 
 from ecgkit import cli, runner, runtime
-from ecgkit.config import CONFIGS
+from ecgkit.config import CONFIGS, KitConfig
+from ecgkit.data.cohort import open_cohort
+from ecgkit.data.ecgqa import open_questions
 from ecgkit.types import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -145,21 +147,38 @@ def test_a_zip_without_ptbxl_is_a_sentence(tmp_path, capsys):
     assert "other.zip" in error and "ptbxl_database.csv" in error and len(error.splitlines()) == 1
 
 
-def test_a_question_without_a_key_is_a_sentence(shared, tmp_path, capsys):
-    source = shared / "data" / "ecgqa-subset.zip"
-    broken = tmp_path / "broken.zip"
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(broken, "w") as new:
-        for item in old.infolist():
-            body = old.read(item)
-            if item.filename.endswith("ptbxl/paraphrased/valid/60000.json"):
-                samples = json.loads(body)
-                del samples[5]["answer"]
-                body = json.dumps(samples).encode()
-            new.writestr(item, body)
-    data = str(shared / "data" / "ptbxl-subset-400.zip")
-    assert cli.main(["run", "--preset", "tiny", "--data", data, "--ecgqa", str(broken)]) == 2
+def without_answers(shared: Path, path: Path, only: str = ".json") -> list[str]:
+    """The arguments that name the real subsets, where questions in files `only` lack their answer
+    (in the paraphrased wording), all of them or, of one file, the sixth.
+    """
+    with zipfile.ZipFile(shared / "data" / "ecgqa-subset.zip") as old:
+        with zipfile.ZipFile(path, "w") as new:
+            for item in old.infolist():
+                body = old.read(item)
+                if "ptbxl/paraphrased/" in item.filename and item.filename.endswith(only):
+                    samples = json.loads(body)
+                    for sample in samples if only == ".json" else samples[5:6]:
+                        del sample["answer"]
+                    body = json.dumps(samples).encode()
+                new.writestr(item, body)
+    return ["--data", str(shared / "data" / "ptbxl-subset-400.zip"), "--ecgqa", str(path)]
+
+
+def test_a_question_without_a_key_is_dropped_and_listed_and_the_run_goes_on(shared, tmp_path):
+    _, data, _, ecgqa = without_answers(shared, tmp_path / "broken.zip", "valid/60000.json")
+    config = KitConfig.from_params({"preset": "tiny", "data": data, "ecgqa": ecgqa})
+    assert runner.check_inputs(config)  # a run's first step: no sentence, no exit
+    questions = open_questions(config, open_cohort(config, quiet=True), quiet=True)
+    [lost] = questions.dropped.query("reason == 'missing_key'").itertuples()
+    assert "60000.json, sample 5 has no key answer" in lost.sentence and lost.split == "valid"
+    assert questions.n_in == 24348 and len(questions) + len(questions.dropped) == 24348
+
+
+def test_questions_none_of_which_can_be_used_are_a_sentence(shared, tmp_path, capsys):
+    args = without_answers(shared, tmp_path / "broken.zip")
+    assert cli.main(["run", "--preset", "tiny", *args]) == 2
     error = capsys.readouterr().err.strip()
-    assert "answer" in error and "60000.json" in error and len(error.splitlines()) == 1
+    assert "none of its 24348 questions can be used" in error and len(error.splitlines()) == 1
 
 
 def test_a_failing_cell_is_named_and_its_dependants_do_not_run(tmp_path, monkeypatch, capsys):
