@@ -152,7 +152,8 @@ def test_every_reason_raised_anywhere_is_explained():
     code = "".join(path.read_text() for path in Path(quality.__file__).parent.rglob("*.py"))
     raised = set(re.findall(r'RecordError\(\s*"(\w+)"', code))
     raised |= set(re.findall(r'"reason": "(\w+)"', code))
-    assert raised and raised <= set(quality.REASONS)
+    raised |= set(re.findall(r'tables\.refuse\(.*"(\w+)"\)', code))
+    assert "duplicate_id" in raised and raised <= set(quality.REASONS)
 
 
 def test_a_quiet_lead_in_coarse_steps_is_not_clipped():
@@ -182,7 +183,8 @@ def test_one_example_of_every_reason(ptbxl, tmp_path):
     examples = reader_trials.quarantine_examples(cohort, 0, tmp_path / "trial")
     reasons = [reason for reason, _, _ in examples]
     assert sorted(reasons) == sorted({d.reason for d in DAMAGES.values()} - {""})
-    others = {"bad_row", "unexpected", "too_short"}  # table, store and view, not the file's fault
+    # Found in the table, by the store and by a view: not the file's fault.
+    others = {"bad_row", "duplicate_id", "bad_name", "unexpected", "too_short"}
     assert set(quality.REASONS) - others == set(reasons)
     unreadable = {reason for reason, _, record in examples if record is None}
     assert unreadable == {"missing_file", "header", "damaged"}

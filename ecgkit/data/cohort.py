@@ -8,7 +8,7 @@ Usage:
     cohort = open_cohort(config)                     # builds what is missing, once, then reuses it
     signal = cohort.store.read(cohort.rows("train")[:8])     # (8, C, T) float32 mV
     record = cohort.record(0)                        # ECGRecord
-    cohort.view(fs=250, filter="band-pass")          # the same recordings, prepared otherwise
+    cohort.view(fs=250, filter="bandpass")           # the same recordings, prepared otherwise
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ecgkit.data import quality
 from ecgkit.data.records import RawRecord, read_raw
-from ecgkit.signal import resample
+from ecgkit.signal import fill_nan, resample
 from ecgkit.types import LEADS
 
 MISSING = -32768
@@ -100,8 +100,7 @@ def _centre(values: np.ndarray, n_samples: int | None) -> np.ndarray:
 def _requantise(signal: np.ndarray, fs_in: float, fs_out: float) -> tuple[np.ndarray, np.ndarray]:
     """mV (C, T) -> int16 at the new rate with a gain that uses the range; gaps stay gaps."""
     gaps = np.isnan(signal)
-    filled = fill_gaps(signal) if gaps.any() else signal
-    filled = resample(filled, fs_in, fs_out)
+    filled = resample(fill_nan(signal), fs_in, fs_out)
     gain = 32000 / max(float(np.abs(filled).max()), 1e-3)
     gain = float(np.float32(np.floor(gain) if gain >= 1 else gain))
     values = np.rint(filled * np.float32(gain)).astype(np.int16)
@@ -109,13 +108,6 @@ def _requantise(signal: np.ndarray, fs_in: float, fs_out: float) -> tuple[np.nda
         at = np.round(np.arange(values.shape[1]) * fs_in / fs_out).astype(int)
         values[gaps[:, np.minimum(at, gaps.shape[1] - 1)]] = MISSING
     return values, np.full(len(signal), gain)
-
-
-def fill_gaps(signal: np.ndarray) -> np.ndarray:
-    """(C, T) with NaN -> each gap as the mean of its lead, 0 in a lead without any sample."""
-    there = ~np.isnan(signal)
-    mean = np.where(there, signal, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    return np.where(there, signal, mean[:, None])
 
 
 # --- gains in a table -----------------------------------------------------------------------------

@@ -45,6 +45,8 @@ SUBSAMPLE = 1000  # samples are enough for an amplitude and for an identity that
 # table, the reader, the store, a view); those found by `problem` may be accepted all the same.
 UNREADABLE = {
     "bad_row": "the source's table does not say what is needed about it",
+    "duplicate_id": "another recording of the source has its id",
+    "bad_name": "its file name is no text, so no table can name it",
     "missing_file": "its header or its samples are not there",
     "damaged": "a file cannot be read: broken, locked, or in an unknown format",
     "header": "its header does not say what a header must",

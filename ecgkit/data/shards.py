@@ -28,7 +28,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from ecgkit.data.packing import MISSING, fill_gaps, read_gains
+from ecgkit.data.packing import MISSING, read_gains
+from ecgkit.signal import fill_nan
 from ecgkit.types import DataError
 
 FLOAT32 = np.dtype(np.float32)
@@ -153,7 +154,7 @@ class Store:
             if self._digital:
                 out[values == MISSING] = np.nan
             if fill:
-                out[:] = fill_gaps(out)
+                out[:] = fill_nan(out)
 
     def _values(self, row: int) -> np.ndarray:
         """(C, T) as it lies in the map."""

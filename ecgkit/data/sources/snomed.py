@@ -180,7 +180,6 @@ _UNSCORED = """
 
 _ROWS = [line.split("|") for line in (_SCORED.strip() + _UNSCORED).strip().split("\n")]
 SCORED = frozenset(line.split("|")[0] for line in _SCORED.strip().split("\n"))
-ABBREVIATIONS = {code: short for code, short, _, _ in _ROWS}
 NAMES = {code: name for code, _, name, _ in _ROWS}
 SCP = {code: scp for code, _, _, scp in _ROWS if scp}
 
