@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,9 +209,8 @@ class Run:
 
 def write_json(path: Path, content) -> None:
     """Writes JSON so that a reader never sees half a file."""
-    temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(json.dumps(content, indent=2, default=_default) + "\n")
-    os.replace(temporary, path)
+    with runtime.replacing(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=2, default=_default) + "\n")
 
 
 def _default(value):

@@ -228,7 +228,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(tmp_path, records, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores.os, "replace", full)
+        patch.setattr("os.replace", full)
         with pytest.raises(DataError, match="No space left.*make room or set ECGKIT_CACHE"):
             build(tmp_path, records)
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]

@@ -9,7 +9,6 @@ Usage:
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -75,21 +74,17 @@ def _check_space(path: Path, size: int, folder: Path) -> None:
 
 
 def _copy(path: Path, copy: Path, size: int) -> None:
-    """Copies beside the final name and renames: a copy that stopped half way is never used."""
-    half = copy.with_name(f"{copy.name}.{os.getpid()}.part")
     try:
-        with open(path, "rb") as source, open(half, "wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-        if half.stat().st_size != size:
-            raise OSError("the copy is shorter than the original")
-        os.replace(half, copy)
+        with runtime.replacing(copy) as half:
+            with open(path, "rb") as source, open(half, "wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+            if half.stat().st_size != size:
+                raise OSError("the copy is shorter than the original")
     except OSError as error:
         raise DataError(
             f"{path.name} could not be copied to {copy.parent} ({error}); check the mount and run "
             "again."
         ) from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def _clear_halves(folder: Path, age_s: float = 3600) -> None:

@@ -14,7 +14,6 @@ Usage:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -133,11 +132,8 @@ def shuffled(numbers: np.ndarray, seed: int) -> np.ndarray:
 
 def _remember(config, people: np.ndarray) -> None:
     """Keeps who the source holds: the cohort opened next holds the chosen ones only."""
-    path = _memory(config)
-    scratch = path.with_suffix(f".{os.getpid()}.part")
-    with open(scratch, "wb") as file:
+    with runtime.replacing(_memory(config)) as scratch, open(scratch, "wb") as file:
         np.save(file, people)
-    os.replace(scratch, path)
 
 
 def _recall(config) -> np.ndarray | None:
@@ -146,5 +142,5 @@ def _recall(config) -> np.ndarray | None:
 
 
 def _memory(config) -> Path:
-    source = str(Path(config.data).expanduser().absolute())
+    source = os.path.abspath(os.path.expanduser(config.data))
     return runtime.cache_dir() / f"people-{short_hash([source, config.ecgqa])}.npy"

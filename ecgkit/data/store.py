@@ -18,8 +18,6 @@ import csv
 import hashlib
 import io
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecgkit import runtime
 from ecgkit.data import quality
 from ecgkit.data.packing import Packed, RecordPacker, gain_text
 from ecgkit.data.parallel import Workers
@@ -252,14 +251,12 @@ def _cell(value):
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place at the end: nobody ever meets half a file.
-
-    Where another process has meanwhile finished the store and swept ours away, theirs stays.
+    """`runtime.replacing`; where another process has meanwhile finished the store and swept our
+    file away, theirs stays.
     """
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with runtime.replacing(path) as temporary:
+            yield temporary
     except FileNotFoundError:
         if not path.exists():
             raise
@@ -268,8 +265,6 @@ def _replacing(path: Path) -> Iterator[Path]:
             f"{path.name} of the store {path.parent.name} cannot be written ({error}); make room "
             "or set ECGKIT_CACHE to a larger disk and run again (finished shards are kept)."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- the whole ------------------------------------------------------------------------------------

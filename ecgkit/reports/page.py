@@ -6,12 +6,12 @@ Usage:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from ecgkit import runtime
 from ecgkit.reports.ledger import RunFiles, describe_data, metrics_table, read_run
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
@@ -36,9 +36,8 @@ def build_index(run_folder: Path, entries: list[dict]) -> Path:
         _about(run), f"<footer><p>{escape(NOT_FOR_DIAGNOSIS)}</p></footer>",
     ]
     path = Path(run_folder) / "index.html"
-    temporary = path.with_suffix(".html.part")
-    temporary.write_text(_document(_title(run), "\n".join(s for s in sections if s)), "utf-8")
-    os.replace(temporary, path)
+    with runtime.replacing(path) as scratch:
+        scratch.write_text(_document(_title(run), "\n".join(s for s in sections if s)), "utf-8")
     return path
 
 

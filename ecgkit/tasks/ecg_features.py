@@ -11,7 +11,6 @@ Usage:
 from __future__ import annotations
 
 import hashlib
-import os
 
 import numpy as np
 import torch
@@ -66,10 +65,8 @@ def encoder_features(
             "train it again "
             "with a lower learning rate (notebook 04)."
         )
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as file:
+    with runtime.replacing(path) as scratch, open(scratch, "wb") as file:
         np.save(file, features)
-    os.replace(part, path)
     return features
 
 

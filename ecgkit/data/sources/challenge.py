@@ -12,7 +12,6 @@ Usage:
 from __future__ import annotations
 
 import io
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,9 +131,8 @@ def _comment_file(place) -> Path:
         with ThreadPoolExecutor(4) as pool:
             lines = pool.map(lambda name: _comments(place, name), names, chunksize=64)
             lines = list(runtime.progress(lines, "reading headers", len(names)))
-        half = cached.with_name(f"{cached.name}.{os.getpid()}.part")
-        pd.DataFrame(lines, columns=("source_name", *FIELDS)).to_csv(half, index=False)
-        os.replace(half, cached)
+        with runtime.replacing(cached) as scratch:
+            pd.DataFrame(lines, columns=("source_name", *FIELDS)).to_csv(scratch, index=False)
     return cached
 
 
