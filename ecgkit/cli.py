@@ -111,7 +111,7 @@ def _execute(notebooks, params: dict, force: bool) -> int:
     for name in ("DATA", "ECGQA", "OUT"):
         value = params.get(name, "")
         if value and value != "synthetic":
-            params[name] = str(Path(value).expanduser().absolute())
+            params[name] = str(Path(os.path.expanduser(value)).absolute())
     return run_notebooks(notebooks, {k: v for k, v in params.items() if v != ""}, force)
 
 

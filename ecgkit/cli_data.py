@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 
 from ecgkit.config import KitConfig
@@ -164,6 +165,8 @@ def _check(args) -> int:
         f"fingerprint {cohort.fingerprint}\n"
         f"in = stored + quarantined: {store.n_in} = {len(store)} + {len(cohort.quarantine)}\n"
     )
+    if cohort.place.refused:
+        print("\n".join(cohort.place.refused[:3]) + "\n")
     checks = table(cohort)
     _print_columns([tuple(checks.columns), *checks.astype(str).itertuples(index=False)])
     _print_reasons("quarantined", cohort.quarantine)
@@ -184,6 +187,7 @@ def _check_questions(config: KitConfig, cohort) -> None:
     )
     print(questions.counts().to_string())
     _print_reasons("dropped", questions.dropped)
+    _print_broken_files(questions.files)
 
 
 def _has_questions(config: KitConfig, cohort) -> bool:
@@ -198,6 +202,11 @@ def _print_reasons(what: str, table) -> None:
     """Per reason how many, and one sentence of them."""
     for reason, lines in table.groupby("reason", sort=True):
         print(f"{what}, {reason}: {len(lines)}, for one: {lines['sentence'].iloc[0]}")
+
+
+def _print_broken_files(files) -> None:
+    """Of files of questions that could not be read at all nobody knows how many they hold."""
+    _print_reasons("files not usable", files[files["reason"] != ""])
 
 
 def _print_columns(rows: list[tuple[str, ...]]) -> None:
@@ -234,10 +243,11 @@ def _map(args) -> int:
     else:
         data = open_cohort(config)
     source = config.ecgqa or generated_folder(data, config.cohort_seed)
-    out = Path(args.out).expanduser()
+    out = Path(os.path.expanduser(args.out))
     done = write_mapped(source, data, out, args.flavour, root=args.root, config=config)
     print(done.summary())
     _print_reasons("dropped", done.dropped)
+    _print_broken_files(done.files)
     return 0
 
 
@@ -305,7 +315,7 @@ def _token_counter(source: str):
 def _import(args) -> int:
     from ecgkit.data import published_import
 
-    folder = Path(args.folder).expanduser()
+    folder = Path(os.path.expanduser(args.folder))
     grounding = (folder / "grounding_class.csv").exists()
     read = published_import.import_grounding if grounding else published_import.import_questions
     found = read(folder)
@@ -318,7 +328,7 @@ def _import(args) -> int:
 
 def _new(out: str) -> Path:
     """The folder to write. Raises ConfigError where something is there already."""
-    folder = Path(out).expanduser()
+    folder = Path(os.path.expanduser(out))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--out is {out!r}, which is there already; give a new folder.")
     return folder

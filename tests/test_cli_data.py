@@ -274,5 +274,5 @@ def test_what_cannot_be_written_is_a_sentence(capsys, tmp_path, monkeypatch):
     code, _, err = run(capsys, *args)
     assert code == 2 and "file" in err and "run the same command again" in err
     monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path / "file"))
-    code, _, err = run(capsys, "check", "--cohort-size", "16")
+    code, _, err = run(capsys, "check")
     assert code == 2 and "set ECGKIT_CACHE to a folder" in err

@@ -34,6 +34,9 @@ def test_a_parameter_wins_over_the_preset():
         ({"FS": 99}, "100, 250, 400 or 500"),
         ({"ECGQA": "somewhere"}, "DATA"),
         ({"COHORT_SIZE": 3}, "at least 20"),
+        ({"SECONDS": "nan"}, "an hour at most"),
+        ({"SECONDS": 1e9}, "an hour at most"),
+        ({"SAMPLE_SEED": -1}, "0 or more"),
     ],
 )
 def test_a_bad_setting_is_a_sentence(params, says):

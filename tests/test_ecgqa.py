@@ -367,9 +367,30 @@ def test_answer_tables_must_be_whole(tmp_path, cohort):
     lists.write_text("template_id,classes\n2,\"__import__('os').getcwd()\"\n")
     with pytest.raises(DataError, match="unreadable"):  # parsed as a literal, never run
         ecgqa.read_questions(folder, cohort)
+    lists.write_text("template_id,classes\n2\n")
+    with pytest.raises(DataError, match="has no column classes"):
+        ecgqa.read_questions(folder, cohort)
     lists.unlink()
     with pytest.raises(DataError, match="has no .*answers_for_each_template.csv"):
         ecgqa.read_questions(folder, cohort)
+    answers = folder / "download/ecgqa/ptbxl/answers.csv"
+    for line, says in (("99\n", "a line that is cut short"), ("9," + "x" * 200_000, "unreadable")):
+        whole = answers.read_text()
+        answers.write_text(whole + line)
+        with pytest.raises(DataError, match=f"answers.csv .*{says}"):
+            ecgqa.read_questions(folder, cohort)
+        answers.write_text(whole)
+    write_shelf(folder, [sample(0)], "download/ecgqa/mimic-iv-ecg")
+    answers.unlink()  # the other variant is not taken instead
+    with pytest.raises(DataError, match="has no .*ptbxl/answers.csv"):
+        ecgqa.read_questions(folder, cohort)
+
+
+def test_a_list_of_ecgs_that_is_none(tmp_path):
+    folder = write_shelf(tmp_path, [sample(0)])
+    (folder / "download/ecgqa/ptbxl/train_ecgs.tsv").write_text("0\tx\n")
+    with pytest.raises(DataError, match="train_ecgs.tsv of .* is no list of ECG ids"):
+        qa_reading.read_ecg_ids(qa_reading.open_shelf(folder))
 
 
 def test_published_questions_about_simulated_ecgs_are_refused(tmp_path, cohort):

@@ -127,6 +127,8 @@ def test_bad_arguments_are_sentences(tmp_path):
         write_layout(tmp_path / "x", "mimic-iv-ecg", 3, seed=1, study_ids=[1, 2, 2])
     with pytest.raises(ConfigError, match="at least 1"):
         write_layout(tmp_path / "x", "challenge", 0, seed=1)
+    with pytest.raises(ConfigError, match="a seed of 0 or more"):
+        write_layout(tmp_path / "x", "ptbxl", 3, seed=-1)
     assert list(tmp_path.iterdir()) == []
 
 

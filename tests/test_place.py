@@ -20,6 +20,7 @@ FILES = {
     "records/empty.hea": b"",
     "records/r2.hea": b"r2 1 500 10\n",
 }
+HOWS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 
 
 def write_zip(path, files=FILES, how=zipfile.ZIP_DEFLATED, root=""):
@@ -71,7 +72,7 @@ def test_both_kinds_of_place(tmp_path, kind):
             place.read(name)
 
 
-@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("form", ["plain", "prefix", "64 bit", "comment"])
 def test_the_directory_is_what_zipfile_says(tmp_path, how, form):
     buffer = io.BytesIO()
@@ -151,6 +152,29 @@ def test_a_locked_zip(tmp_path):
     assert error.value.reason == "damaged"
 
 
+@pytest.mark.parametrize("how", HOWS)
+def test_a_damaged_member_is_an_oserror(tmp_path, how):
+    path = write_zip(tmp_path / "z.zip", {"a": bytes(range(256)) * 40, "b": b"fine"}, how)
+    raw = bytearray(path.read_bytes())
+    raw[31:60] = bytes(29)
+    path.write_bytes(raw)
+    place = open_place(path)
+    assert place.read("b") == b"fine"
+    with pytest.raises(OSError):
+        place.read("a")
+
+
+@pytest.mark.parametrize("at", [20, 42])  # how long it is in the archive, where it begins
+def test_a_member_said_to_lie_beyond_the_archive(tmp_path, at):
+    path = write_zip(tmp_path / "z.zip", {"a": b"one"})
+    raw = bytearray(path.read_bytes())
+    head = raw.rfind(b"PK\x01\x02")
+    raw[head + at : head + at + 4] = struct.pack("<I", 0xFFFFFFF0)
+    path.write_bytes(raw)
+    with pytest.raises(OSError, match="end behind the archive"):
+        open_place(path).read("a")
+
+
 @pytest.mark.parametrize("damage", ["cut", "directory", "offset", "length"])
 def test_a_broken_directory_is_one_sentence(tmp_path, damage):
     path = write_zip(tmp_path / "z.zip")
@@ -176,6 +200,9 @@ def test_no_place_at_all(tmp_path):
         open_place(tmp_path, "absent.csv", "PTB-XL")
     with pytest.raises(DataError, match="neither a folder nor a readable .zip"):
         open_place(tmp_path / "text.zip")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="neither a folder nor a readable .zip"):
+        open_place(tmp_path / "pipe")
     with pytest.raises(DataError, match="does not exist"):
         open_place(tmp_path / "nowhere")
 

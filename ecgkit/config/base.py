@@ -141,8 +141,10 @@ class KitConfig:
         """
         if self.fs not in (100, 250, 400, 500):
             raise ConfigError(f"FS is {self.fs}; the store takes 100, 250, 400 or 500 Hz.")
-        if self.seconds <= 0:
-            raise ConfigError(f"SECONDS is {self.seconds}; it must be positive.")
+        if not 0 < self.seconds <= 3600:
+            raise ConfigError(
+                f"SECONDS is {self.seconds}; it must be positive, and an hour at most."
+            )
         if self.ecgqa and self.simulated:
             raise ConfigError(
                 f"ECGQA is {self.ecgqa!r} but DATA is 'synthetic': ECG-QA asks about PTB-XL "
@@ -163,6 +165,11 @@ class KitConfig:
                 f"SCHEDULER is {self.scheduler!r} but BACKEND {self.backend!r}; an address needs "
                 "BACKEND=dask."
             )
+        for name in ("seed", "cohort_seed", "sample_seed"):
+            if not 0 <= getattr(self, name) < 2**63:
+                raise ConfigError(
+                    f"{name.upper()} is {getattr(self, name)}; a seed is 0 or more, below 2**63."
+                )
         if self.jobs < 0:
             raise ConfigError(f"JOBS is {self.jobs}; give 0 (all cores) or a number of processes.")
         if self.cohort_size < 20:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -25,10 +26,11 @@ import pandas as pd
 
 from ecgkit import runtime
 from ecgkit.config import KitConfig, short_hash
-from ecgkit.data import quality, records, sources, splits, store
+from ecgkit.data import qa_subset, quality, records, sources, splits, store
 from ecgkit.data.parallel import Workers
 from ecgkit.data.place import Folder, Zip
 from ecgkit.data.sources import tables
+from ecgkit.data.view import View
 from ecgkit.types import LEADS, DataError, ECGRecord
 
 # Of more records than this in a folder, every k-th is looked at to see whether anything changed.
@@ -52,11 +54,11 @@ class Cohort:
     table: pd.DataFrame
     statements: pd.DataFrame
     store: store.Store
+    base: store.Store
     quarantine: pd.DataFrame
-    truth: pd.DataFrame | None = field(default=None, repr=False)
-    place: Folder | Zip | None = field(default=None, repr=False)
-    base: store.Store | None = field(default=None, repr=False)
-    n_listed: int = 0
+    place: Folder | Zip
+    n_listed: int
+    truth: pd.DataFrame | None = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -73,11 +75,9 @@ class Cohort:
         ecg_id = line["ecg_id"] if isinstance(line["ecg_id"], str) else int(line["ecg_id"])
         return ECGRecord(signal, self.store.fs, self.store.leads, ecg_id, line)
 
-    def view(self, **how):
-        """A `data.view.View` of the recordings: fs, seconds, length, filter, normalise, leads."""
-        from ecgkit.data.view import View
-
-        return View(self.base or self.store, **how)
+    def view(self, **how) -> View:
+        """The recordings otherwise: fs, seconds, length, filter, normalise, leads, as in `View`."""
+        return View(self.base, **how)
 
     @property
     def source(self) -> sources.Source:
@@ -115,8 +115,9 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
     stamps = _stamps(reader, place, table)
     fingerprint = _fingerprint(reader, place, stamps, path.name if config.simulated else "")
     n_listed = len(table) + len(refused)
-    if config.sample or config.fraction < 1:
-        table, refused = _chosen(config, table, name), []
+    if qa_subset.is_asked(config):
+        rows = qa_subset.wanted(config, table, name)
+        table, refused = table.iloc[rows].reset_index(drop=True), []
         stamps = _stamps(reader, place, table)
     base = _base_store(config, name, place, table, refused, [fingerprint, stamps])
     table = _stored_rows(table, base)
@@ -127,11 +128,11 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
         table,
         reader.read_statements(place),
         _as_asked(config, base),
-        base.quarantine,
-        _truth(place, table),
-        place,
         base,
+        base.quarantine,
+        place,
         n_listed,
+        _truth(place, table),
     )
     assert base.n_in == len(cohort.table) + len(cohort.quarantine)
     if not quiet:
@@ -141,7 +142,7 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
 
 def resolve_path(data: str) -> Path:
     """A path relative to the current folder, else to the project's. Raises DataError if absent."""
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     for candidate in (path, runtime.project_root() / path):
         if candidate.exists():
             return candidate.resolve()
@@ -170,15 +171,6 @@ def _stamps(reader, place, table: pd.DataFrame) -> list[tuple[str, tuple[int, in
     names = table["source_name"].iloc[:: -(-len(table) // LOOKED_AT) or 1]
     found = place.stamps(name + suffix for name in names for suffix in reader.SUFFIXES)
     return sorted(found.items())
-
-
-def _chosen(config: KitConfig, table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows a config with SAMPLE or FRACTION asks for, in the table's order."""
-    from ecgkit.data import qa_subset
-
-    wanted = np.asarray(qa_subset.wanted(config, table, name))
-    rows = np.flatnonzero(wanted) if wanted.dtype == bool else np.unique(wanted)
-    return table.iloc[rows].reset_index(drop=True)
 
 
 def _truth(place, table: pd.DataFrame) -> pd.DataFrame | None:
@@ -254,8 +246,6 @@ def _as_asked(config: KitConfig, base: store.Store) -> store.Store:
     """The store at the config's rate and length: the base where they agree, else a cached view."""
     if base.fs == config.fs and (base.lengths == config.n_samples).all():
         return base
-    from ecgkit.data.view import View
-
     return View(base, fs=config.fs, seconds=config.seconds, length="crop").cached(
         workers=Workers.of(config)
     )

@@ -8,6 +8,7 @@ Usage:
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import zipfile
@@ -130,7 +131,7 @@ def fetch(name: str, out: str | Path = "", mirror: str = "") -> Path:
 
 
 def _folder(out: str | Path) -> Path:
-    folder = Path(out or runtime.project_root() / "data").expanduser()
+    folder = Path(os.path.expanduser(out or runtime.project_root() / "data"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

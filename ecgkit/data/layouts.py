@@ -49,7 +49,7 @@ def write_layout(
     that is complete stays as it is. Raises ConfigError for what does not fit together, DataError
     when something else is in the folder.
     """
-    _check(layout, n_ecgs, tuple(rates), study_ids)
+    _check(layout, n_ecgs, seed, tuple(rates), study_ids)
     if layout == "ptbxl":
         return write_cohort(folder, n_ecgs, seed, rates, jobs)
 
@@ -67,11 +67,14 @@ def write_layout(
     return write_whole(folder, "truth.csv", fill)
 
 
-def _check(layout: str, n_ecgs: int, rates: tuple, study_ids) -> None:
+def _check(layout: str, n_ecgs: int, seed: int, rates: tuple, study_ids) -> None:
     if layout not in LAYOUTS:
         raise ConfigError(f"There is no layout {layout!r}; give one of {', '.join(LAYOUTS)}.")
-    if n_ecgs < 1:
-        raise ConfigError(f"write_layout got n_ecgs={n_ecgs}; give at least 1.")
+    if n_ecgs < 1 or seed < 0:
+        raise ConfigError(
+            f"write_layout got n_ecgs={n_ecgs}, seed={seed}; give at least 1 ECG and a seed of 0 "
+            "or more."
+        )
     if layout != "ptbxl" and rates != (_RATE,):
         raise ConfigError(
             f"The layout {layout} is at {_RATE} Hz, but rates={rates}; leave rates out, or take "

@@ -198,7 +198,7 @@ def open_place(path: str | Path, holding: str = "", what: str = "the file") -> F
 
 
 def _open_zip(path: Path, what: str) -> Zip:
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):  # a pipe would be waited for
         raise DataError(
             f"{path} is neither a folder nor a readable .zip; give the folder or .zip that holds "
             f"{what} (a download cut short shows up like this: fetch it again)."

@@ -19,6 +19,7 @@ import ast
 import csv
 import io
 import json
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -104,7 +105,9 @@ def open_shelf(source: str | Path, variant: str = "ptbxl") -> Shelf:
     names = [n for n in place.listing() if not n.rsplit("/", 1)[-1].startswith(".")]
     pattern = re.compile(r"^(.*/)?(template|paraphrased)/(train|valid|test)/[^/]+\.json$")
     roots = {match.group(1) or "" for name in names if (match := pattern.match(name))}
-    roots = sorted(root for root in roots if root + "answers.csv" in set(names))
+    # One of the name asked for counts even without its answers: that is to be said of it.
+    known = {name.removesuffix("answers.csv") for name in names if name.endswith("answers.csv")}
+    roots = sorted(root for root in roots if root in known or _is_called(root, variant))
     if not roots:
         raise DataError(
             f"There is no ECG-QA in {place.label}: answers.csv beside template/ and paraphrased/ "
@@ -116,7 +119,7 @@ def open_shelf(source: str | Path, variant: str = "ptbxl") -> Shelf:
 
 
 def _resolve(source: str | Path) -> Path:
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     for candidate in (path, runtime.project_root() / path):
         if candidate.exists():
             return candidate.resolve()
@@ -126,8 +129,12 @@ def _resolve(source: str | Path) -> Path:
     )
 
 
+def _is_called(root: str, variant: str) -> bool:
+    return root.rstrip("/").rsplit("/", 1)[-1] == variant
+
+
 def _pick(roots: list[str], variant: str, label: str) -> str:
-    named = [root for root in roots if root.rstrip("/").rsplit("/", 1)[-1] == variant]
+    named = [root for root in roots if _is_called(root, variant)]
     if named:
         return named[0]
     if len(roots) == 1:
@@ -145,10 +152,15 @@ def _read(place, name: str) -> str:
 
 
 def _rows(place, name: str, columns: tuple[str, ...]) -> list[dict]:
-    rows = list(csv.DictReader(io.StringIO(_read(place, name))))
+    try:
+        rows = list(csv.DictReader(io.StringIO(_read(place, name))))
+    except csv.Error as error:
+        raise DataError(f"{name} of {place.label} is unreadable ({error}); refetch it.") from error
     missing = [column for column in columns if not rows or rows[0].get(column) is None]
     if missing:
         raise DataError(f"{name} of {place.label} has no column {missing[0]}; fetch it again.")
+    if any(row[column] is None for row in rows for column in columns):
+        raise DataError(f"{name} of {place.label} has a line that is cut short; fetch it again.")
     return rows
 
 
@@ -165,19 +177,28 @@ def _valid(place, root: str) -> dict[int, list[str]]:
     for row in _rows(place, name, ("template_id", "classes")):
         try:
             valid[int(row["template_id"])] = [str(a) for a in ast.literal_eval(row["classes"])]
-        except (ValueError, SyntaxError, TypeError) as error:
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             where = f"{name} of {place.label}, template {row['template_id']}"
             raise DataError(f"{where}: the list of answers is unreadable ({error}).") from error
     return valid
 
 
 def read_ecg_ids(shelf: Shelf) -> dict[str, list[int]]:
-    """split -> ECG ids listed in `<split>_ecgs.tsv`; a split without that file is left out."""
+    """split -> ECG ids listed in `<split>_ecgs.tsv`; a split without that file is left out.
+
+    Raises DataError for a file that is no such list.
+    """
     found = {}
     for split in SPLITS:
         if f"{split}_ecgs.tsv" in shelf.files:
-            lines = _read(shelf.place, f"{shelf.root}{split}_ecgs.tsv").split("\n")
-            found[split] = [int(line.split("\t")[1]) for line in lines if line.strip()]
+            name = f"{split}_ecgs.tsv"
+            lines = _read(shelf.place, shelf.root + name).split("\n")
+            try:
+                found[split] = [int(line.split("\t")[1]) for line in lines if line.strip()]
+            except (ValueError, IndexError) as error:
+                raise DataError(
+                    f"{name} of {shelf.label} is no list of ECG ids ({error}); refetch it."
+                ) from error
     return found
 
 

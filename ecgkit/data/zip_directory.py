@@ -12,6 +12,7 @@ Usage:
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import struct
@@ -55,7 +56,7 @@ class Members:
     def __init__(self, path: Path):
         try:
             names, self.table = _directory(path)
-        except (zipfile.BadZipFile, struct.error, UnicodeDecodeError, ValueError) as error:
+        except (zipfile.BadZipFile, struct.error, OverflowError, ValueError) as error:
             raise DataError(f"{path} is a damaged .zip ({error}); fetch it again.") from error
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error}); check the path.") from error
@@ -85,6 +86,8 @@ def read_member(file, member: tuple, path: Path, name: str) -> bytes:
         if how not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             with zipfile.ZipFile(path) as archive:
                 return archive.read(name)
+        if at + packed > os.fstat(file.fileno()).st_size:
+            raise zipfile.BadZipFile("it would end behind the archive")
         file.seek(at)
         head = file.read(30)
         if head[:4] != b"PK\x03\x04":
@@ -98,9 +101,11 @@ def read_member(file, member: tuple, path: Path, name: str) -> bytes:
     except (
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
         struct.error,
         EOFError,
         KeyError,
+        OverflowError,
         RuntimeError,
     ) as error:
         # RuntimeError: a compression this Python was built without.
