@@ -198,7 +198,7 @@ def test_real_questions_round_trip(shared, tmp_path):
     table["source_name"] = table["filename_hr"].str.removesuffix(".hea")
     index = pd.DataFrame({"n_source": 5000, "n_missing": 0}, index=range(len(table)))
     cohort = SimpleNamespace(
-        name="ptbxl", simulated=False, table=table, store=SimpleNamespace(index=index), base=None,
+        name="ptbxl", simulated=False, table=table, base=SimpleNamespace(index=index),
         place=SimpleNamespace(label="ptbxl-subset-400.zip"),
     )  # fmt: skip
     questions = read_questions(shared / "data" / "ecgqa-subset.zip", cohort)

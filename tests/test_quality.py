@@ -202,6 +202,7 @@ def test_the_doctor_sees_what_was_done(tmp_path):
     cohort = SimpleNamespace(
         name="ptbxl",
         store=store,
+        base=store,
         table=table,
         quarantine=store.quarantine,
         source=sources.source("ptbxl"),

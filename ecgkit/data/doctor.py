@@ -43,7 +43,7 @@ def table(cohort) -> pd.DataFrame:
     """One line per check: what was expected, what was found, in how many records it deviates
     (stored and quarantined together), and what was done about it.
     """
-    index = _index(cohort)
+    index = cohort.base.index
     refused = cohort.quarantine["reason"].value_counts()
     lines = [_finish(line, refused) for line in _checks(cohort, index)]
     known = {line["check"] for line in lines}
@@ -60,7 +60,7 @@ def table(cohort) -> pd.DataFrame:
 
 def sentence(cohort) -> str:
     """One line: how many recordings are fit for use, what was mended, flagged, and left out."""
-    index, out = _index(cohort), cohort.quarantine["reason"].value_counts()
+    index, out = cohort.base.index, cohort.quarantine["reason"].value_counts()
     n_in = len(index) + len(cohort.quarantine)
     words = [f"{cohort.name}: {len(index)} of {n_in} recordings are sound"]
     permuted = int((index["lead_order"] != "").sum())
@@ -80,7 +80,7 @@ def duplicates(cohort) -> pd.DataFrame:
 
     Where the table says so, also `patient_id` and `fold` of both: a copy in another fold is a leak.
     """
-    index = _index(cohort)
+    index = cohort.base.index
     ids = index["ecg_id"].to_numpy()
     first = pd.Series(ids).groupby(index["digest"].to_numpy()).transform("first").to_numpy()
     found = pd.DataFrame({"ecg_id": ids[ids != first], "same_as": first[ids != first]})
@@ -89,13 +89,6 @@ def duplicates(cohort) -> pd.DataFrame:
         found[column] = about[column].reindex(found["ecg_id"]).to_numpy()
         found[f"{column}_same_as"] = about[column].reindex(found["same_as"]).to_numpy()
     return found
-
-
-def _index(cohort) -> pd.DataFrame:
-    """The index of the recordings as they are in the source: `store` may be a view of `base`."""
-    base = getattr(cohort, "base", None)
-    index = (cohort.store if base is None else base).index
-    return index.assign(lead_order=index["lead_order"].astype(object).fillna("").astype(str))
 
 
 # --- the checks -----------------------------------------------------------------------------------
@@ -141,7 +134,7 @@ def _rate(cohort, index: pd.DataFrame) -> dict:
 def _order(cohort, index: pd.DataFrame) -> dict:
     """As the source is known to write them; any other order is no fault, for names decide."""
     usual = " ".join(cohort.source.leads)
-    orders = index["lead_order"].replace("", " ".join(LEADS)).value_counts()
+    orders = index["lead_order"].astype(str).replace("", " ".join(LEADS)).value_counts()
     found = "; ".join(f"{order} ({n})" for order, n in orders.head(3).items())
     found += f"; {len(orders) - 3} more" if len(orders) > 3 else ""
     moved = int((index["lead_order"] != "").sum())

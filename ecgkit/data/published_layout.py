@@ -239,8 +239,7 @@ class _Stored:
 
     def __init__(self, cohort, root):
         self.paths = record_paths(cohort, root)
-        # The recordings as they are on file: `store` may be a view of `base`, filled and cropped.
-        index = (cohort.base if cohort.base is not None else cohort.store).index
+        index = cohort.base.index  # as they are on file: `store` may be filled and cropped
         self.lengths = index["n_source"].to_numpy()
         self.gaps = index["n_missing"].to_numpy()
 

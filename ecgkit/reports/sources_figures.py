@@ -157,7 +157,7 @@ def plot_cohort(cohort) -> Figure:
 
 
 def _draw_seconds(ax: Axes, cohort) -> None:
-    index = (cohort.base if cohort.base is not None else cohort.store).index
+    index = cohort.base.index
     seconds = (index["n_source"] / index["fs_source"]).to_numpy()
     edges = np.linspace(0, max(20, seconds.max()), 41)
     ax.hist(seconds, bins=edges, color=style.COLOURS[2])

@@ -156,11 +156,6 @@ def adapter(name: str):
     return importlib.import_module(f"ecgkit.data.sources.{module}")
 
 
-def detect(place: Folder | Zip) -> str:
-    """The name of the source whose files `place` holds. Raises DataError where it holds none."""
-    return _detect(place)[0]
-
-
 def open_source(path: str | Path) -> tuple[str, Folder | Zip]:
     """(name of the source, its place rooted where its table lies) of a folder or .zip.
 
