@@ -190,6 +190,12 @@ def test_an_empty_choice_is_one_sentence(whole, tmp_path):
         qa_subset.wanted(config, table, "ptbxl")
 
 
+def test_a_source_whose_ecgs_have_names_is_one_sentence(whole):
+    table = pd.DataFrame({"ecg_id": ["JS00001"], "patient_id": ["JS00001"]})
+    with pytest.raises(DataError, match="chapman-shaoxing have names, but ECG-QA asks"):
+        qa_subset.wanted(Config(10, ecgqa=whole[0]), table, "chapman-shaoxing")
+
+
 def test_left_is_left_out(questions):
     cohort = as_cohort(pd.DataFrame(PEOPLE, columns=["ecg_id", "patient_id"]))
     config = Config(500, data="never opened")

@@ -18,21 +18,18 @@ import pandas as pd
 
 from ecgkit.data import wfdb_write
 from ecgkit.data.population import Population, render
-from ecgkit.data.sources import machine_statements
+from ecgkit.data.sources import machine_statements, mimic
 
 FIRST_SUBJECT, FIRST_STUDY = 90_000_001, 80_000_001
-N_REPORTS = 18
 RECORD_COLUMNS = ("subject_id", "study_id", "file_name", "ecg_time", "path")
-MEASURED = tuple("rr_interval p_onset p_end qrs_onset qrs_end t_end p_axis qrs_axis t_axis".split())
 MACHINE_COLUMNS = (
     *("subject_id", "study_id", "cart_id", "ecg_time"),
-    *(f"report_{n}" for n in range(N_REPORTS)),
+    *mimic.REPORTS,
     *("bandwidth", "filtering"),
-    *MEASURED,
+    *mimic.MEASURED,
 )
 NOTE_COLUMNS = tuple("subject_id study_id waveform_path note_id note_seq charttime".split())
 PATIENT_COLUMNS = tuple("subject_id gender anchor_age anchor_year anchor_year_group dod".split())
-UNMEASURED = 29999  # what the carts write where there is no P wave
 _P_ONSET, _QRS_ONSET = 40, 200  # ms into the cart's median beat; the second without P waves
 
 
@@ -62,10 +59,8 @@ def write(folder: Path, people: Population, study_ids, jobs: int) -> tuple[pd.Da
         comments=[(f"# <subject_id>: {p}", "# SIMULATED by ecgkit") for p in subject],
         jobs=jobs,
     )
-    _save(records, RECORD_COLUMNS, folder / "record_list.csv")
-    _save(
-        _machine_table(records, people, truth), MACHINE_COLUMNS, folder / "machine_measurements.csv"
-    )
+    _save(records, RECORD_COLUMNS, folder / mimic.RECORDS)
+    _save(_machine_table(records, people, truth), MACHINE_COLUMNS, folder / mimic.MACHINE)
     _save(pd.DataFrame(), NOTE_COLUMNS, folder / "waveform_note_links.csv")
     _save(_patients(subject, stamp, table), PATIENT_COLUMNS, folder / "patients.csv")
     return truth, records["study_id"].tolist()
@@ -88,10 +83,10 @@ def _machine_table(records: pd.DataFrame, people: Population, truth: pd.DataFram
     """One line per study: statements and measurements (ms, degrees)."""
     rng = np.random.default_rng([people.seed, 2])
     said = [
-        machine_statements.from_scp(codes, rng, axis)[:N_REPORTS]
+        machine_statements.from_scp(codes, rng, axis)[: len(mimic.REPORTS)]
         for codes, axis in zip(people.visits.codes, truth["axis_deg"])
     ]
-    reports = pd.DataFrame([lines + [""] * (N_REPORTS - len(lines)) for lines in said])
+    reports = pd.DataFrame([lines + [""] * (len(mimic.REPORTS) - len(lines)) for lines in said])
     table = records[["subject_id", "study_id", "ecg_time"]].assign(
         cart_id=0, bandwidth="0.005-150 Hz", filtering="60 Hz notch Baseline filter"
     )
@@ -100,7 +95,7 @@ def _machine_table(records: pd.DataFrame, people: Population, truth: pd.DataFram
 
 def _measurements(truth: pd.DataFrame) -> pd.DataFrame:
     """The simulator's truth as a cart measures it: times within the median beat, whole ms and
-    degrees, UNMEASURED where there is no P wave.
+    degrees, `mimic.UNMEASURED` where there is no P wave.
     """
     qrs = (_P_ONSET + truth["pr_ms"]).fillna(_QRS_ONSET)
     values = {
@@ -114,7 +109,7 @@ def _measurements(truth: pd.DataFrame) -> pd.DataFrame:
         "qrs_axis": truth["axis_deg"],
         "t_axis": truth["t_axis_deg"],
     }
-    return pd.DataFrame(values).round().fillna(UNMEASURED).astype(int)
+    return pd.DataFrame(values).round().fillna(mimic.UNMEASURED).astype(int)
 
 
 def _patients(subject: np.ndarray, stamp: pd.DatetimeIndex, table: pd.DataFrame) -> pd.DataFrame:

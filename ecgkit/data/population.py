@@ -10,9 +10,6 @@ Usage:
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecgkit import runtime
 from ecgkit.data import artefacts, beats, findings, simulator
 from ecgkit.data.parallel import Workers
 from ecgkit.data.patients import Visits, draw_visits
@@ -207,15 +205,7 @@ def write_whole(folder: Path, mark: str, write: Callable[[Path], object]) -> Pat
         raise DataError(
             f"{folder} is not empty and holds no {mark}; give a new folder for the simulated data."
         )
+    if folder.is_dir():
+        folder.rmdir()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        write(scratch)
-        scratch.chmod(0o755)  # mkdtemp makes it private
-        os.replace(scratch, folder)
-    except OSError:
-        if not (folder / mark).exists():  # else another process was first: take its copy
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder
+    return runtime.write_once(folder, write)

@@ -39,12 +39,17 @@ def wanted(config, table: pd.DataFrame, name: str) -> np.ndarray:
     """Rows (n,) of `table` (ecg_id, patient_id) of source `name` to keep, rising.
 
     All of them where neither SAMPLE nor FRACTION asks for less. Raises DataError where the choice
-    is empty, and as `open_table` does.
+    is empty, where ECG-QA is about another source, and as `open_table` does.
     """
     if not is_asked(config):
         return np.arange(len(table))
     if not config.ecgqa:
         return _whole_patients(table["patient_id"].to_numpy(), config)
+    if table["ecg_id"].dtype == object:
+        raise DataError(
+            f"The ECGs of {name} have names, but ECG-QA asks about numbered ones (PTB-XL, "
+            "MIMIC-IV-ECG); give its own source as DATA, or leave ECGQA empty."
+        )
     people = table[["ecg_id", "patient_id"]].to_numpy(dtype=np.int64)
     questions = open_table(open_shelf(config.ecgqa, variant_of(name)), config.flavour)
     chosen = choose(questions, people, config) == CHOSEN

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecgkit.data.sources import MIMIC_LEADS
 from ecgkit.types import LEADS, DataError, canonical_lead
 
 MOST = 32767  # -32768 stays free: WFDB's mark of a gap
@@ -48,8 +49,7 @@ class RecordStyle:
 
 
 PTBXL = RecordStyle(1000, "1000.0(0)/mV", tuple(lead.upper() for lead in LEADS))
-_AVF_FIRST = ("I", "II", "III", "aVR", "aVF", "aVL", *LEADS[6:])
-MIMIC = RecordStyle(200, "200.0(0)/mV", _AVF_FIRST)
+MIMIC = RecordStyle(200, "200.0(0)/mV", MIMIC_LEADS)
 CHAPMAN = RecordStyle(1000, "1000.0(0)/mV", LEADS, "16x1+24", mat=True)
 CPSC = RecordStyle(1000, "1000/mV", LEADS, "16+24", mat=True)
 
