@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ecgkit.types import ConfigError
+from ecgkit.types import ConfigError, DataError
 
 PACKAGES = (
     "torch",
@@ -99,6 +100,18 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading_cached(path: Path) -> Iterator[None]:
+    """Raises DataError where what the kit once wrote at `path` is damaged or half deleted."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+        raise DataError(
+            f"{path.name} in {path.parent} cannot be read ({error}); delete it and run again to "
+            "have it rebuilt."
+        ) from error
 
 
 def shared_dir() -> Path | None:

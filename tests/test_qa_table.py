@@ -15,6 +15,7 @@ from ecgkit.data import ecgqa, qa_reading, qa_shards, qa_table
 from ecgkit.data.qa_reading import ATTRIBUTE_TYPES, FORMS, KEYS, PAIRINGS
 from ecgkit.text import question_cache
 from ecgkit.text.question_tokenizer import encode_questions, train_tokenizer
+from ecgkit.types import DataError
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,20 @@ def test_dropped_rows_and_files_outlive_the_cache(tmp_path):
     assert again.dropped["reason"].tolist() == ["missing_key", "duplicate_sample_id"]
 
 
+@pytest.mark.parametrize("file", ["text.json.gz", "kind.npy", "kinds.npy"])
+def test_a_damaged_cache_is_a_sentence(tmp_path, monkeypatch, file):
+    monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "qa", BASE)
+    shelf = qa_reading.open_shelf(tmp_path / "qa")
+    folder = tmp_path / "cache" / f"questions-{qa_table.open_table(shelf, 'template').key}"
+    for content in ((folder / file).read_bytes()[:-9], b"", b"garbage", None):
+        (folder / file).unlink()
+        if content is not None:
+            (folder / file).write_bytes(content)
+        with pytest.raises(DataError, match="questions-.* cannot be read .*; delete it and run"):
+            qa_table.open_table(shelf, "template")
+
+
 # --- tokens ---------------------------------------------------------------------------------------
 
 
@@ -144,6 +159,16 @@ def test_cached_tokens_equal_those_of_encode_questions(subset, monkeypatch):
     monkeypatch.setattr(question_cache, "token_lists", None)
     again = question_cache.open_tokens(tokenizer, texts[::-1], 24)
     assert (again.all()[0] == ids[::-1]).all()
+
+
+def test_damaged_tokens_are_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path))
+    texts = ["Is atrial fibrillation present?", "Which leads show it?"]
+    tokenizer = train_tokenizer(texts, 300)
+    question_cache.open_tokens(tokenizer, texts)
+    next(tmp_path.glob("tokens-*/ids.npy")).write_bytes(b"")
+    with pytest.raises(DataError, match="tokens-.* cannot be read .*; delete it and run again"):
+        question_cache.open_tokens(tokenizer, texts)
 
 
 def test_another_tokenizer_never_reads_these_tokens():

@@ -246,10 +246,26 @@ def test_nothing_to_store_and_a_damaged_store_are_sentences(tmp_path, records):
         build_store(tmp_path / "x", [(1, "absent")], records[0], key="k", fs=100)
     with pytest.raises(DataError, match="lists no record"):
         build_store(tmp_path / "y", [], records[0], key="k", fs=100)
+
+
+@pytest.mark.parametrize("file", ["store.json", "index.csv", "quarantine.csv", "shard-00000.npy"])
+@pytest.mark.parametrize("keep", [None, 0.0, 0.1, 0.6])
+def test_a_store_damaged_after_it_was_finished(tmp_path, records, file, keep):
+    """Half of a table is noticed as well: the rows behind it would be lost without a word."""
     build(tmp_path, records)
-    (tmp_path / "store" / "shard-00000.npy").unlink()
-    with pytest.raises(DataError, match="delete that folder"):
-        Store(tmp_path / "store").read(0)
-    (tmp_path / "store" / "index.csv").unlink()
-    with pytest.raises(DataError, match="delete that folder"):
+    path = tmp_path / "store" / file
+    whole = path.read_bytes()
+    path.unlink()
+    if keep is not None:
+        path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(DataError, match="store in .* cannot be read .*; delete it and run again"):
         Store(tmp_path / "store")
+
+
+def test_a_shard_that_goes_away_while_it_is_in_use(tmp_path, records):
+    store = build(tmp_path, records)
+    (tmp_path / "store" / "shard-00000.npy").unlink()
+    with pytest.raises(DataError, match="shard-00000.npy.*delete it and run again"):
+        Store(tmp_path / "store")
+    with pytest.raises(DataError, match="shard-00000.npy.*delete it and run again"):
+        store.read(0)

@@ -110,8 +110,9 @@ def write_table(folder: Path, table: QATable) -> None:
 
 def load_table(folder: Path, key: str) -> QATable:
     """What `write_table` wrote; columns above 16 MiB stay on disk until they are used."""
-    text = json.loads(gzip.decompress((folder / "text.json.gz").read_bytes()))
-    arrays = {name: _open_array(folder / f"{name}.npy") for name in _ARRAYS}
+    with runtime.reading_cached(folder):
+        text = json.loads(gzip.decompress((folder / "text.json.gz").read_bytes()))
+        arrays = {name: _open_array(folder / f"{name}.npy") for name in _ARRAYS}
     return QATable(key, **arrays, **{name: text[name] for name in _STRINGS},
                    dropped=pd.DataFrame(text["dropped"], columns=list(DROPPED)),
                    files=pd.DataFrame(text["files"], columns=list(FILES)))  # fmt: skip

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
+from ecgkit import runtime
 from ecgkit.data.packing import MISSING, read_gains
 from ecgkit.signal import fill_nan
 from ecgkit.types import DataError
@@ -43,6 +44,7 @@ INDEX_TYPES = {
     "n_missing": np.int32,
     "digest": str,
 }
+QUARANTINE_COLUMNS = ("ecg_id", "reason", "sentence", "source")
 # What reading needs; the other columns are read when they are asked for.
 PLACES = ["shard", "start", "n_samples", "gain", "n_missing"]
 
@@ -58,12 +60,17 @@ class Store:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        try:
+        with runtime.reading_cached(self.folder):
             about = json.loads((self.folder / "store.json").read_text())
             places = _read_places(self.folder / "index.csv")
-            self.quarantine = pd.read_csv(self.folder / "quarantine.csv", keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise _unreadable(self.folder, error) from error
+            self.quarantine = pd.read_csv(
+                self.folder / "quarantine.csv", keep_default_na=False, usecols=QUARANTINE_COLUMNS
+            )
+            self._take(about, places)
+        self._maps = _Maps(self.folder)
+
+    def _take(self, about: dict, places: pd.DataFrame) -> None:
+        """Sets what reading needs. Raises ValueError where something is cut short."""
         self.fs, self.seconds, self.key = about["fs"], about["seconds"], about["key"]
         self.n_in, self.n_samples = about["n_in"], about["n_samples"]
         self.leads, self.dtype = tuple(about["leads"]), np.dtype(about["dtype"])
@@ -78,15 +85,15 @@ class Store:
         self._one_gain = (self._gains == self._gains[:, :1]).all(axis=1)
         self._digital = self.dtype != FLOAT32
         self._has_gaps = places["n_missing"].to_numpy() > 0
-        self._maps = _Maps(self.folder)
+        if (len(self), len(self.quarantine)) != (about["n_stored"], about["n_quarantined"]):
+            raise ValueError("a table is cut short")
+        self._check_shards()
 
     @cached_property
     def index(self) -> pd.DataFrame:
         """One line per record: ecg_id, where it lies, gain, and what `quality` found."""
-        try:
+        with runtime.reading_cached(self.folder):
             return _read_index(self.folder / "index.csv")
-        except (OSError, ValueError) as error:
-            raise _unreadable(self.folder, error) from error
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -137,6 +144,14 @@ class Store:
             f"on disk: {self.dtype} in {self._shard.max() + 1} shards, {n_bytes / 1e6:,.1f} MB; "
             f"{int(self._has_gaps.sum())} ECGs have gaps"
         )
+
+    def _check_shards(self) -> None:
+        """Raises OSError or ValueError unless each shard is there, as long as its records are."""
+        for row in np.flatnonzero(np.diff(self._shard, append=-1)).tolist():
+            path = _shard_path(self.folder, self._shard.item(row))
+            end = self._start.item(row) + len(self.leads) * self.lengths.item(row)
+            if path.stat().st_size < end * self.dtype.itemsize:
+                raise ValueError(f"{path.name} is cut short")
 
     def _read_one(self, row: int, fill: bool, out: np.ndarray) -> None:
         """Fills `out` (C, T): two passes over 240 kB that stay in the cache between them."""
@@ -194,11 +209,8 @@ def _reopened(folder: str, key: str) -> Store:
     return Store(folder)
 
 
-def _unreadable(folder: Path, error: Exception) -> DataError:
-    return DataError(
-        f"The store in {folder.name} cannot be read ({error}); delete that folder and run again to "
-        "have it rebuilt."
-    )
+def _shard_path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.npy"
 
 
 def _read_places(path: Path) -> pd.DataFrame:
@@ -233,14 +245,8 @@ class _Maps:
         return found if found is not None else self._map(shard)
 
     def _map(self, shard: int) -> np.ndarray:
-        path = self.folder / f"shard-{shard:05d}.npy"
-        try:
-            found = np.load(path, mmap_mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path.name} of the store {self.folder.name} cannot be read ({error}); delete "
-                "that folder and run again to have it rebuilt."
-            ) from error
+        with runtime.reading_cached(self.folder):
+            found = np.load(_shard_path(self.folder, shard), mmap_mode="r").view(np.ndarray)
         with self._lock:
             while len(self._open) >= self.LIMIT:
                 self._open.pop(next(iter(self._open)))  # the one opened first

@@ -30,14 +30,13 @@ from ecgkit.data import quality
 from ecgkit.data.packing import Packed, RecordPacker, gain_text
 from ecgkit.data.parallel import Workers
 from ecgkit.data.records import RecordError
-from ecgkit.data.shards import Store
+from ecgkit.data.shards import QUARANTINE_COLUMNS, Store
 from ecgkit.types import LEADS, DataError
 
 VERSION = 2
 SHARD_RECORDS = 512
 SHARD_BYTES = 64e6  # about, at 10 s a record; whatever is killed loses no more than this
 INDEX_COLUMNS = ("ecg_id", "shard", "start", "n_samples", "gain")
-QUARANTINE_COLUMNS = ("ecg_id", "reason", "sentence", "source")
 
 
 def build_store(

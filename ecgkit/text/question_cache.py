@@ -73,7 +73,8 @@ def open_tokens(tokenizer, questions: Sequence[str], max_tokens: int = 512) -> T
     key = short_hash([VERSION, _rules(tokenizer), tokenizer.pad_token_id, max_tokens, words])
     folder = runtime.cache_dir() / f"tokens-{key}"
     runtime.write_once(folder, lambda scratch: _write(scratch, tokenizer, distinct, max_tokens))
-    ids, starts = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts"))
+    with runtime.reading_cached(folder):
+        ids, starts = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts"))
     return Tokens(ids, np.asarray(starts, dtype=np.int64), which, tokenizer.pad_token_id)
 
 
