@@ -170,6 +170,20 @@ def test_a_killed_worker_is_a_sentence():
         Workers(2).map(die, range(3))
 
 
+def test_a_cluster_without_workers_or_whose_workers_die_is_a_sentence(monkeypatch):
+    distributed = pytest.importorskip("dask.distributed", reason="the extra [cluster] is absent")
+    monkeypatch.setattr(parallel, "NO_WORKER_S", 0.5)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        workers = Workers(backend="dask", scheduler=cluster.scheduler_address)
+        with pytest.raises(DataError, match="no worker for 0.5 s.*dask worker ADDRESS"):
+            workers.map(abs, range(3))
+        monkeypatch.setattr(parallel, "NO_WORKER_S", 20)
+        cluster.scale(1)
+        assert workers.map(abs, range(-9, 0)) == list(range(9, 0, -1))
+        with pytest.raises(DataError, match="killed over the same piece of work.*more memory"):
+            workers.map(die, range(2))
+
+
 def test_memory_does_not_grow_with_the_records(source, tmp_path):
     peaks = []
     for n in (300, 3000):

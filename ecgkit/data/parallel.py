@@ -15,8 +15,9 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +30,8 @@ WORTH_S = 3.0
 # Idle processes end soon, so that they do not hold memory while a model trains.
 IDLE_S = 20
 CONNECT_S = 10
+# How long a cluster may have no worker: queues (Slurm) and watchers start them some time later.
+NO_WORKER_S = 60
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Workers:
 
         `function` and items are pickled, `function` once; it is unpickled once per process. Raises
         what the function raises, ConfigError when there is no dask or no scheduler at the address,
-        DataError when a process was killed.
+        DataError when a process was killed or a cluster was lost.
         """
         results = self._results(function, list(items))
         return list(runtime.progress(results, label, total=len(items)))
@@ -105,6 +108,7 @@ def _on_processes(function: Callable, items: list, jobs: int) -> Iterator:
 def _on_dask(function: Callable, items: list, jobs: int, scheduler: str) -> Iterator:
     try:
         from dask.distributed import Client, LocalCluster
+        from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise ConfigError(
             'BACKEND is "dask", but dask is not installed; pip install "ecgkit[cluster]", or set '
@@ -119,20 +123,61 @@ def _on_dask(function: Callable, items: list, jobs: int, scheduler: str) -> Iter
                 f"No dask scheduler answers at {scheduler}; start one with `dask scheduler`, or "
                 "leave SCHEDULER empty for a cluster on this machine."
             ) from error
-        with client:
-            yield from _in_window(client, _Frozen(function), items)
+        try:
+            with client:
+                yield from _in_window(client, _Frozen(function), items)
+        except KilledWorker as error:
+            raise DataError(
+                "Several dask workers were killed over the same piece of work, most often for lack "
+                "of memory; give each more memory or fewer threads, and run again (what is "
+                "finished is kept)."
+            ) from error
+        except CancelledError as error:
+            raise DataError(
+                f"The dask scheduler at {scheduler or 'this machine'} was lost; start it and run "
+                "again (what is finished is kept)."
+            ) from error
 
 
 def _in_window(client, frozen: _Frozen, items: list) -> Iterator:
-    """Results in order, with a few items per thread under way: the scheduler never holds all."""
-    window = 4 * max(1, sum(client.nthreads().values()))
+    """Results in order, with a few items per thread under way: the scheduler never holds all.
+
+    Workers may come and go meanwhile.
+    """
     pending = deque()
     for item in items:
         pending.append(client.submit(frozen, item, pure=False))
-        if len(pending) >= window:
-            yield pending.popleft().result()
+        if len(pending) >= 4 * max(1, _n_threads(client)):
+            yield _result(client, pending.popleft())
     while pending:
-        yield pending.popleft().result()
+        yield _result(client, pending.popleft())
+
+
+def _n_threads(client) -> int:
+    try:
+        return sum(client.nthreads().values())
+    except OSError as error:  # nobody answers
+        raise CancelledError from error
+
+
+def _result(client, future):
+    """Waits for it as long as there is a worker. Raises DataError where none comes."""
+    from dask.distributed import wait
+
+    try:
+        while not future.done():
+            if not _n_threads(client):
+                client.wait_for_workers(1, timeout=NO_WORKER_S)
+            with client.as_current(), suppress(TimeoutError):
+                wait(future, timeout=NO_WORKER_S)
+    except TimeoutError as error:
+        raise DataError(
+            f"The dask scheduler has had no worker for {NO_WORKER_S} s; start some with `dask "
+            "worker ADDRESS` and run again (what is finished is kept)."
+        ) from error
+    except OSError as error:  # nobody answers
+        raise CancelledError from error
+    return future.result()
 
 
 class _Frozen:
