@@ -114,6 +114,16 @@ def reading_cached(path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_room(folder: Path, n_bytes: float, what: str, advice: str, spare: int = 0) -> None:
+    """Raises DataError where `folder` has less than `n_bytes` + `spare` free for `what`."""
+    free = max(shutil.disk_usage(folder).free - spare, 0)
+    if n_bytes > free:
+        raise DataError(
+            f"{what} takes about {n_bytes / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB to "
+            f"spare; {advice}."
+        )
+
+
 def shared_dir() -> Path | None:
     """The folder of parity fixtures and real test data (`ECGKIT_SHARED`, else `../shared` beside
     the clone), or None.

@@ -194,7 +194,7 @@ def test_nobody_listening_is_a_sentence(tmp_path, monkeypatch):
 def test_full_disk_is_seen_before_the_download(server, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1, 1, 1_000_000))
-    with pytest.raises(DataError, match="a needs 0.0 GB more.*make room"):
+    with pytest.raises(DataError, match="The rest of a takes about 0.0 GB.*make room"):
         download(serve(server, "/a", BLOB), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 

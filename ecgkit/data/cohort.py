@@ -17,7 +17,6 @@ import hashlib
 import importlib
 import os
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -215,16 +214,14 @@ def _base_store(config, name: str, place, table, refused: list, state: list) -> 
 def _check_room(folder: Path, n_ecgs: int, rate: int) -> None:
     """Raises DataError where a store of so many ECGs of 10 s would not fit the disk."""
     need = n_ecgs * len(LEADS) * 10 * rate * 2
-    have = sum(
-        part.stat().st_size for part in folder.glob("shard-*.npy")
-    )  # of a build that stopped
-    free = shutil.disk_usage(folder.parent).free
-    if need - have > free:
-        raise DataError(
-            f"The store of {n_ecgs} ECGs at {rate} Hz takes about {need / 1e9:.1f} GB, but "
-            f"{folder.parent} has {free / 1e9:.1f} GB free; make room, set ECGKIT_CACHE to a "
-            "folder on a larger disk, or take a part with SAMPLE or FRACTION."
-        )
+    have = sum(part.stat().st_size for part in folder.glob("shard-*.npy"))  # of a stopped build
+    runtime.require_room(
+        folder.parent,
+        need - have,
+        f"The store of {n_ecgs} ECGs at {rate} Hz",
+        "make room, set ECGKIT_CACHE to a folder on a larger disk, or take a part with SAMPLE or "
+        "FRACTION",
+    )
 
 
 def _mended(place, opened: store.Store, look_at: int = 20) -> bool:

@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import json
 import os
-import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -29,6 +28,7 @@ TRIES = 6  # in a row without one new byte
 PAUSE_S = 1.0  # before the second try; doubles up to a minute
 TIMEOUT_S = 60
 SPARE = 64 << 20  # bytes left free on the disk
+NO_ROOM = "make room or give another --out"
 # What a cut or a busy server looks like; anything else is told to the user at once.
 _CUT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -128,7 +128,9 @@ def _fetch_some(url: str, part: Path, label: str) -> bool:
         raise
     with answer:
         start, size = _span(answer, have, stamp)
-        _check_room(part, (size or 0) - start, size)
+        if size is not None:
+            what = f"The rest of {part.stem}"
+            runtime.require_room(part.parent, size - start, what, NO_ROOM, SPARE)
         _write_stamp(part, url, answer, size)
         _append(answer, part, start, size, label)
     return size is None or _size(part) == size
@@ -234,15 +236,6 @@ def _checked(file: Path, path: Path, check) -> Path:
             f"{error} It is set aside as {bad}; run the same command again to fetch it anew."
         ) from error
     return path
-
-
-def _check_room(part: Path, missing: int, size: int | None) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if size is not None and missing + SPARE > free:
-        raise DataError(
-            f"{part.stem} needs {missing / 1e9:.1f} GB more, but {part.parent} has "
-            f"{free / 1e9:.1f} GB free; make room or give another --out."
-        )
 
 
 def _refuse(error: urllib.error.HTTPError, url: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ecgkit import runtime
-from ecgkit.data.download import CHUNK, SPARE, download, read_url, sha256, with_mirror
+from ecgkit.data.download import CHUNK, NO_ROOM, SPARE, download, read_url, sha256, with_mirror
 from ecgkit.types import DataError
 
 PHYSIONET = "https://physionet.org"
@@ -54,7 +53,7 @@ DOWNLOADS = {
         f"{PHYSIONET}/static/published-projects/ecg-arrhythmia/"
         "a-large-scale-12-lead-electrocardiogram-database-for-arrhythmia-study-1.0.0.zip",
         f"{PHYSIONET}/files/ecg-arrhythmia/1.0.0/{SUMS}",
-        2.5,
+        2.3,
     ),
     "mimic-iv-ecg": Download(
         "mimic-iv-ecg-1.0.zip",
@@ -263,12 +262,7 @@ def _checker(name: str, checksum: str):
 
 def _check_room(folder: Path, what: Download, name: str) -> None:
     have = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    missing, free = what.gb * 1e9 - have, shutil.disk_usage(folder).free
-    if missing + SPARE > free:
-        raise DataError(
-            f"{name} needs about {missing / 1e9:.1f} GB more, but {folder.parent} has "
-            f"{free / 1e9:.1f} GB free; make room or give another --out."
-        )
+    runtime.require_room(folder, what.gb * 1e9 - have, f"The rest of {name}", NO_ROOM, SPARE)
 
 
 def _safe(name: str, where: str) -> str:

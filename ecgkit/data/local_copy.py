@@ -36,7 +36,8 @@ def local(path: Path) -> Path:
     if not copy.exists():
         folder.mkdir(exist_ok=True)
         _clear_halves(folder)
-        _check_space(path, stat.st_size, folder)
+        advice = "make room, or set ECGKIT_CACHE to a folder on a larger local disk"
+        runtime.require_room(folder, stat.st_size, f"A copy of {path.name}", advice, _SPARE)
         print(f"{path.name} lies on a slow mount; copying {stat.st_size / 1e9:.2f} GB to {folder}")
         _copy(path, copy, stat.st_size)
     return copy
@@ -61,16 +62,6 @@ def _mount_of(path: Path) -> tuple[str, str]:
         if inside and len(mount) >= len(best[0]):
             best = mount, kind
     return best
-
-
-def _check_space(path: Path, size: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if size + _SPARE > free:
-        raise DataError(
-            f"{path.name} needs {size / 1e9:.2f} GB on the local disk, but {folder} has "
-            f"{max(free - _SPARE, 0) / 1e9:.2f} GB to spare; make room, or set ECGKIT_CACHE to a "
-            "folder on a larger local disk."
-        )
 
 
 def _copy(path: Path, copy: Path, size: int) -> None:
