@@ -73,6 +73,10 @@ def test_batches_hold_what_the_models_read(data, questions):
     assert batch["ecg_2_padding_mask"].all(1).tolist() == [True, True, False, False]
     assert batch["labels"].shape == batch["valid"].shape == (4, len(questions.classes))
     assert "ecg" not in data.batch(positions, with_ecg=False)
+    asked = questions.table["question"].to_numpy()[positions]
+    ids, padding = encode_questions(data.tokenizer, asked)
+    assert (batch["text"].numpy() == ids).all()
+    assert (batch["text_padding_mask"].numpy() == padding).all()
     assert "ecg_2" not in data.batch(positions[:2])
 
 

@@ -33,20 +33,21 @@ from ecgkit.models.losses_qa import answer_bce
 from ecgkit.tasks import metrics
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
 from ecgkit.tasks.upperbound import set_prior, transformer_config
-from ecgkit.text.question_cache import open_tokens
+from ecgkit.text.question_cache import Tokens, open_tokens
 from ecgkit.text.question_tokenizer import question_tokenizer
 from ecgkit.types import DataError
 
 
 @dataclass(frozen=True)
 class QAData:
-    """Questions ready for batches: token ids and padding (N, L), rows of the ECGs (-1 = none)."""
+    """Questions ready for batches: their tokens, read when asked for, and the rows of their ECGs
+    (N,), -1 = none.
+    """
 
     store: object
     questions: object
     tokenizer: object
-    ids: np.ndarray
-    padding: np.ndarray
+    tokens: Tokens
     row1: np.ndarray
     row2: np.ndarray
     fingerprint: str
@@ -57,9 +58,9 @@ class QAData:
         text (B, L), text_padding_mask (B, L), labels (B, K), valid (B, K); with ECGs: ecg (B, C, T)
         and, where any question has a second one, ecg_2 (B, C, T) with ecg_2_padding_mask (B, T).
         """
-        longest = int((~self.padding[positions]).sum(1).max())
-        out = {"text": self.ids[positions, :longest],
-               "text_padding_mask": self.padding[positions, :longest],
+        ids, padding = self.tokens.read(positions)
+        out = {"text": ids,
+               "text_padding_mask": padding,
                "labels": self.questions.labels(positions),
                "valid": self.questions.valid_mask(positions)}
         if with_ecg:
@@ -119,16 +120,17 @@ def prepare(config, cohort, questions) -> QAData:
     texts = questions.table["question"].to_numpy()
     tokenizer = question_tokenizer(texts[questions.index("train")], config.vocab_size,
                                    config.tokenizer)
-    ids, padding = open_tokens(tokenizer, texts, config.max_text).all()
+    tokens = open_tokens(tokenizer, texts, config.max_text)
     rows = questions.table[["row1", "row2"]].to_numpy()
     name = f"{cohort.fingerprint}-{questions.source}-{questions.flavour}-{len(questions)}"
-    return QAData(cohort.store, questions, tokenizer, ids, padding, rows[:, 0], rows[:, 1], name)
+    return QAData(cohort.store, questions, tokenizer, tokens, rows[:, 0], rows[:, 1], name)
 
 
 def build_qa(config, data: QAData, kind: str) -> torch.nn.Module:
     """`kind`: fusion | blind, both of the same width and depth."""
     sizes = transformer_config(config, FusionConfig, vocab_size=len(data.tokenizer),
-                               max_text=data.ids.shape[1], sep_id=data.tokenizer.sep_token_id)
+                               max_text=int(data.tokens.lengths(slice(None)).max()),
+                               sep_id=data.tokenizer.sep_token_id)
     model = {"fusion": FusionQA, "blind": BlindQA}[kind]
     return model(sizes, len(data.questions.classes))
 
@@ -227,7 +229,7 @@ def predict(model, data: QAData, positions: np.ndarray, batch: int = 128) -> np.
     """Answer probabilities (n, K), in the order of `positions`."""
     model.eval()
     device = next(model.parameters()).device
-    length, pair = (~data.padding[positions]).sum(1), data.row2[positions] >= 0
+    length, pair = data.tokens.lengths(positions), data.row2[positions] >= 0
     order = np.lexsort((length, pair))  # like with like: little padding
     scores = np.empty((len(positions), len(data.questions.classes)), dtype=np.float32)
     for i in range(0, len(order), batch):
