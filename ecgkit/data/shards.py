@@ -74,7 +74,7 @@ class Store:
         self.fs, self.seconds, self.key = about["fs"], about["seconds"], about["key"]
         self.n_in, self.n_samples = about["n_in"], about["n_samples"]
         self.leads, self.dtype = tuple(about["leads"]), np.dtype(about["dtype"])
-        self.align, self.unit = about["align"], about.get("unit", "mV")
+        self.align, self.unit = about["align"], about["unit"]
         self.lengths = places["n_samples"].to_numpy(np.int64)
         one_length = self.seconds is not None or (self.lengths == self.n_samples).all()
         self._common_width = self.n_samples if one_length else None
@@ -179,11 +179,7 @@ class Store:
         return flat[start : start + n_leads * n].reshape(n_leads, n)
 
     def _checked(self, rows) -> list[int]:
-        rows = np.asarray(rows, np.int64).reshape(-1).tolist()
-        if rows and (min(rows) < 0 or max(rows) >= len(self)):
-            bad = min(rows) if min(rows) < 0 else max(rows)
-            raise DataError(f"Row {bad} is outside the store of {len(self)} ECGs.")
-        return rows
+        return checked_rows(rows, len(self), "store")
 
     def _width(self, rows: list[int]) -> int:
         if self._common_width is not None or not rows:
@@ -194,14 +190,28 @@ class Store:
         shape = (len(rows), len(self.leads), self._width(rows))
         if out is None:
             return np.empty(shape, np.float32)
-        fits = out.shape == shape or (
-            self.seconds is None and out.shape[:2] == shape[:2] and out.shape[2:] > shape[2:]
-        )
-        if not fits or out.dtype != FLOAT32:
-            raise DataError(
-                f"out is {out.dtype} of shape {out.shape}; these rows need float32 {shape}."
-            )
+        check_buffer(out, shape, ragged=self.seconds is None)
         return out
+
+
+def checked_rows(rows, n: int, what: str) -> list[int]:
+    """Rows of a `what` of n ECGs as a list. Raises DataError for one outside it."""
+    rows = np.asarray(rows, np.int64).reshape(-1).tolist()
+    if rows and (min(rows) < 0 or max(rows) >= n):
+        bad = min(rows) if min(rows) < 0 else max(rows)
+        raise DataError(f"Row {bad} is outside the {what} of {n} ECGs.")
+    return rows
+
+
+def check_buffer(out: np.ndarray, shape: tuple[int, int, int], ragged: bool) -> None:
+    """Raises DataError where `out` is not float32 (B, C, T); a `ragged` one may be longer."""
+    fits = out.shape == shape or (
+        ragged and out.shape[:2] == shape[:2] and out.shape[2:] > shape[2:]
+    )
+    if not fits or out.dtype != FLOAT32:
+        raise DataError(
+            f"out is {out.dtype} of shape {out.shape}; these rows need float32 {shape}."
+        )
 
 
 @lru_cache(maxsize=8)

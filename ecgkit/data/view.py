@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.config.base import short_hash
+from ecgkit.data.shards import Store, check_buffer, checked_rows
+from ecgkit.data.view_cache import write_view
 from ecgkit.signal import FILTERS, NORMALISE, condition, normalise_signal
 from ecgkit.types import DataError
 
@@ -166,11 +168,7 @@ class View:
         shape = (len(rows), len(self.leads), self._width(rows))
         if out is None:
             return np.zeros(shape, np.float32)
-        wide_enough = out.shape[2:] == shape[2:] or (not self.seconds and out.shape[2:] > shape[2:])
-        if out.shape[:2] != shape[:2] or not wide_enough or out.dtype != np.float32:
-            raise DataError(
-                f"out is {out.dtype} of shape {out.shape}; these rows need float32 {shape}."
-            )
+        check_buffer(out, shape, ragged=not self.seconds)
         out[:] = 0
         return out
 
@@ -178,11 +176,7 @@ class View:
         return self.n_samples if self.seconds else int(self.lengths[rows].max(initial=0))
 
     def _checked(self, rows) -> np.ndarray:
-        rows = np.atleast_1d(np.asarray(rows, dtype=np.int64))
-        bad = rows[(rows < 0) | (rows >= len(self))]
-        if bad.size:
-            raise DataError(f"Row {bad[0]} is outside the view of {len(self)} ECGs.")
-        return rows
+        return np.array(checked_rows(rows, len(self), "view"), np.int64)
 
     def _changes_nothing(self) -> bool:
         """Whether reading through the view is reading the store."""
@@ -245,10 +239,8 @@ class View:
             f"{len(self.quarantine)} in quarantine"
         )
 
-    def cached(self, folder=None, workers=None):
+    def cached(self, folder=None, workers=None) -> Store:
         """The view written once as a Store on disk; see `view_cache.write_view`."""
-        from ecgkit.data.view_cache import write_view
-
         return write_view(self, folder, workers)
 
 
