@@ -55,6 +55,13 @@ def project_root() -> Path:
     return Path.cwd()
 
 
+def find_path(name: str | Path) -> Path | None:
+    """A path relative to the current folder, else to the project's; None where neither exists."""
+    path = Path(os.path.expanduser(name))
+    found = (p.resolve() for p in (path, project_root() / path) if p.exists())
+    return next(found, None)
+
+
 def cache_dir() -> Path:
     """Where simulated cohorts, stores and small trained language models are kept between runs.
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,14 +140,13 @@ def open_cohort(config: KitConfig, quiet: bool = False) -> Cohort:
 
 def resolve_path(data: str) -> Path:
     """A path relative to the current folder, else to the project's. Raises DataError if absent."""
-    path = Path(os.path.expanduser(data))
-    for candidate in (path, runtime.project_root() / path):
-        if candidate.exists():
-            return candidate.resolve()
-    raise DataError(
-        f"DATA is {data!r}, but there is no such file or folder; give 'synthetic', or the folder "
-        "or .zip that holds PTB-XL, MIMIC-IV-ECG or a source in challenge form."
-    )
+    path = runtime.find_path(data)
+    if path is None:
+        raise DataError(
+            f"DATA is {data!r}, but there is no such file or folder; give 'synthetic', or the "
+            "folder or .zip that holds PTB-XL, MIMIC-IV-ECG or a source in challenge form."
+        )
+    return path
 
 
 # --- what is read ---------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def _record_list(place) -> dict[int, str]:
     raw = tables.read_bytes(place, mimic.RECORDS)
     listed, _ = tables.read_csv(raw, mimic.RECORDS, place.label, dtype={"path": str})
     tables.require(listed, ("study_id", "path"), mimic.RECORDS, place.label, "MIMIC-IV-ECG")
-    listed = listed.assign(study_id=pd.to_numeric(listed["study_id"], errors="coerce"))
+    listed = listed.assign(study_id=tables.whole(listed["study_id"]))
     listed = listed.dropna(subset=["study_id", "path"]).drop_duplicates("study_id")
     paths = listed["path"].str.strip().str.removesuffix(".hea")
     return dict(zip(listed["study_id"].astype("int64").tolist(), paths.tolist()))

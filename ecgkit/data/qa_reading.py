@@ -19,7 +19,6 @@ import ast
 import csv
 import io
 import json
-import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -119,14 +118,13 @@ def open_shelf(source: str | Path, variant: str = "ptbxl") -> Shelf:
 
 
 def _resolve(source: str | Path) -> Path:
-    path = Path(os.path.expanduser(source))
-    for candidate in (path, runtime.project_root() / path):
-        if candidate.exists():
-            return candidate.resolve()
-    raise DataError(
-        f"ECGQA is {str(source)!r}, but there is no such file or folder; give the folder or .zip "
-        "that holds ECG-QA, or '' for questions the kit writes itself."
-    )
+    path = runtime.find_path(source)
+    if path is None:
+        raise DataError(
+            f"ECGQA is {str(source)!r}, but there is no such file or folder; give the folder or "
+            ".zip that holds ECG-QA, or '' for questions the kit writes itself."
+        )
+    return path
 
 
 def _is_called(root: str, variant: str) -> bool:
