@@ -266,6 +266,17 @@ def test_other_challenge_sources_nested_folders_and_repeated_names(tmp_path):
     }
 
 
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_samples_without_a_header_are_listed(tmp_path, form):
+    root = write_challenge(tmp_path / "g", ["E00001", "E00002", "E00003"])
+    (root / "E00002.hea").unlink()
+    data = root if form == "folder" else zipped(root, tmp_path / "g.zip")
+    cohort = open_cohort(config(data))
+    assert cohort.table["ecg_id"].tolist() == ["E00001", "E00003"] and cohort.store.n_in == 3
+    assert cohort.quarantine["ecg_id"].tolist() == ["E00002"]
+    assert cohort.quarantine["reason"].tolist() == ["missing_file"]
+
+
 def test_a_file_name_that_is_no_text_is_listed(tmp_path):
     write_challenge(tmp_path, ["E00001"])
     try:

@@ -43,7 +43,8 @@ def base_rate(fs: int) -> int:
 
 def raw_tables(place) -> list[bytes]:
     """What the fingerprint is taken of, beside the recordings: the comments of all headers."""
-    return [_comment_file(place).read_bytes()]
+    lonely = _without_header(place)
+    return [_comment_file(place).read_bytes(), *(["\n".join(lonely).encode()] if lonely else [])]
 
 
 def rates(offered: tuple[int, ...], base: int) -> tuple[int, ...]:
@@ -52,7 +53,7 @@ def rates(offered: tuple[int, ...], base: int) -> tuple[int, ...]:
 
 
 def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
-    """Headers -> (one line per record, quarantine rows for record names that occur twice).
+    """Headers -> (one line per record, quarantine rows: names twice, samples without header).
 
     ecg_id and patient_id are the record's name; `dx` keeps its codes as the header has them.
     Unknown ages and sexes are NaN. Raises DataError where there is no header at all.
@@ -68,6 +69,9 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
         tables.refuse([row.ecg_id], row.source_name, why, "duplicate_id")[0]
         for row in found[twice].itertuples()
     ]
+    for name in _without_header(place):
+        ecg_id = name.rsplit("/", 1)[-1]
+        refused += tables.refuse([ecg_id], name, "its header is not there", "missing_file")
     found = found[~twice].reset_index(drop=True)
     said = _diagnoses(found["dx"].tolist(), found["ecg_id"].tolist())
     table = pd.DataFrame(
@@ -104,6 +108,13 @@ def _diagnoses(dx: list[str], names: list[str]) -> list[tuple[str, dict]]:
             scp = {"NORM": snomed.LIKELIHOOD, **scp}
         said.append((". ".join(snomed.name(code) for code in codes), scp))
     return said
+
+
+def _without_header(place) -> list[str]:
+    """Records whose samples are there, but no header."""
+    headers = {name[:-4] for name in place.names(".hea")}
+    samples = {name[:-4] for suffix in SUFFIXES[1:] for name in place.names(suffix)}
+    return sorted(name for name in samples - headers if _is_text(name))
 
 
 def _is_text(name: str) -> bool:
