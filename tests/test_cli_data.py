@@ -4,12 +4,16 @@ import json
 import re
 import shlex
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from ecgkit import cli, cli_data
+from ecgkit.config import KitConfig
 from ecgkit.data import cards, layouts
+from ecgkit.data.cohort import open_cohort
+from ecgkit.data.qa_generator import write_questions
 from ecgkit.data.sources import SOURCES
 from ecgkit.types import DataError
 
@@ -94,6 +98,7 @@ def test_check_of_real_recordings_and_questions(capsys, shared):
     data, ecgqa = (str(shared / "data" / n) for n in ("ptbxl-subset-400.zip", "ecgqa-subset.zip"))
     code, out, _ = run(capsys, "check", "--data", data, "--ecgqa", ecgqa, "--fs", "100")
     assert code == 0 and "in = stored + quarantined: 400 = 400 + 0" in out
+    assert "ECG lists: 291 train, 33 valid, 69 test; " in out
     assert "in = kept + dropped: 24348 = 489 + 23859" in out
     assert "dropped, ecg_not_stored: 23859, for one: ECG " in out
     assert "questions: not looked at" in run(capsys, "--data", data, "--fs", "100")[1]
@@ -276,3 +281,17 @@ def test_what_cannot_be_written_is_a_sentence(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path / "file"))
     code, _, err = run(capsys, "check")
     assert code == 2 and "set ECGKIT_CACHE to a folder" in err
+
+
+def test_check_names_what_it_passed_over(capsys, tmp_path):
+    """Questions in a file that cannot be read, and members that would lead out of the .zip."""
+    layouts.write_layout(tmp_path / "m", "ptbxl", 24, seed=3, rates=(100,))
+    archive = shutil.make_archive(str(tmp_path / "m"), "zip", tmp_path / "m")
+    with zipfile.ZipFile(archive, "a") as members:
+        members.writestr("../evil.hea", "x")
+    table = open_cohort(KitConfig.from_params({"data": archive})).table
+    qa = write_questions(tmp_path / "qa", table)
+    (qa / "paraphrased/train/90000.json").write_text("[")
+    code, out, _ = run(capsys, "check", "--data", archive, "--ecgqa", str(qa))
+    assert code == 0 and "'../evil.hea' outside itself" in out
+    assert "files not usable, broken_json: 1, for one: paraphrased/train/90000.json" in out
