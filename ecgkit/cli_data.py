@@ -176,6 +176,8 @@ def _check(args) -> int:
 
 def _check_questions(config: KitConfig, cohort) -> None:
     from ecgkit.data.ecgqa import open_questions
+    from ecgkit.data.qa_reading import open_shelf, read_ecg_ids, variant_of
+    from ecgkit.data.splits import from_ecg_lists
 
     print()
     if not _has_questions(config, cohort):
@@ -187,6 +189,9 @@ def _check_questions(config: KitConfig, cohort) -> None:
     )
     print(questions.counts().to_string())
     _print_reasons("dropped", questions.dropped)
+    if config.ecgqa:
+        shelf = open_shelf(config.ecgqa, variant_of(cohort.name))
+        print(from_ecg_lists(read_ecg_ids(shelf), cohort.table).describe())
     _print_broken_files(questions.files)
 
 
