@@ -5,8 +5,8 @@ published way writes one .mat file per question and opens each of its recordings
 mapping script, which comes before, is not even counted); ours reads the JSON, joins it to the
 recordings, lays out answers and tokens, and writes its cache. Signals are left out of both.
 Records: WFDB format 16 at 500 Hz -> `open_cohort`, from the tables to the finished store, all
-cores. Reads: random records of that store in batches of 64, one thread, beside plain numpy on the same
-map. Growth: `build_store` alone at two sizes, time per record and peak memory, in one process
+cores. Reads: random records of that store in batches of 64, one thread, beside plain numpy on the
+same map. Growth: `build_store` alone at two sizes, time per record and peak memory, in one process
 each, so that starting a second one does not flatter the large build. The table of patients, which
 grows with the records by its nature, is not in that figure; what `open_cohort` takes is printed.
 
