@@ -427,3 +427,12 @@ def test_no_manifest_and_no_answers(tmp_path, small):
         published_import.import_questions(tmp_path, ["no", "yes"])
     with pytest.raises(DataError, match="answers.csv"):
         published_import.import_questions(small)
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe.mat\tx", b"2.mat\t\xc2\xb2", b"2.mat\t" + b"9" * 5000])
+def test_manifest_lines_that_are_no_text_or_no_number(small, line):
+    manifest = small / "train.tsv"
+    n_in = len(read(small).table)
+    manifest.write_bytes(manifest.read_bytes() + line + b"\n")
+    found = read(small)
+    assert len(found.table) == n_in and found.left_out["reason"].tolist() == ["bad_line"]

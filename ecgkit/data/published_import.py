@@ -209,7 +209,7 @@ def _manifests(folder: Path) -> list[tuple[str, Path, list[str]]]:
     for split in SPLITS:
         path = folder / f"{split}.tsv"
         if path.is_file():
-            root, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+            root, *lines = path.read_text("utf-8", errors="replace").splitlines() or [""]
             # The root is absolute as written; a folder that was moved has its files beside it.
             here = folder / split
             found.append((split, here if here.is_dir() else Path(root), [n for n in lines if n]))
@@ -224,7 +224,7 @@ def _manifests(folder: Path) -> list[tuple[str, Path, list[str]]]:
 def _manifest_line(line: str) -> tuple[str, list[int]]:
     """`i.mat TAB n TAB n ...` -> (name, numbers)."""
     name, *counts = line.split("\t")
-    if not counts or not all(count.strip().isdigit() for count in counts):
+    if not counts or not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", count) for count in counts):
         raise _Unusable("bad_line", f"{name}: its line of the manifest lacks a length.")
     if re.search(r"[/\\]|^\.\.$", name):
         raise _Unusable("bad_line", f"{name}: its name leads out of the folder.")
@@ -238,7 +238,7 @@ def _classes(source: str | Path | Sequence[str]) -> list[str]:
     try:
         with open(source, newline="", encoding="utf-8") as file:
             return [row["class"] for row in csv.DictReader(file) if row["class"] != "none"]
-    except (OSError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{source} is no readable index,class table ({error}); give the answers.csv of ECG-QA "
             "or the list of its answers."
