@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from ecgkit.config import KitConfig
-from ecgkit.types import ConfigError
+from ecgkit.types import ConfigError, DataError
 
 _COHORT = ("fs", "seconds", "accept", "cohort_size")
 _SUBSET = ("sample", "fraction", "sample_seed")
@@ -176,8 +176,6 @@ def _check(args) -> int:
 
 def _check_questions(config: KitConfig, cohort) -> None:
     from ecgkit.data.ecgqa import open_questions
-    from ecgkit.data.qa_reading import open_shelf, read_ecg_ids, variant_of
-    from ecgkit.data.splits import from_ecg_lists
 
     print()
     if not _has_questions(config, cohort):
@@ -189,10 +187,22 @@ def _check_questions(config: KitConfig, cohort) -> None:
     )
     print(questions.counts().to_string())
     _print_reasons("dropped", questions.dropped)
-    if config.ecgqa:
-        shelf = open_shelf(config.ecgqa, variant_of(cohort.name))
-        print(from_ecg_lists(read_ecg_ids(shelf), cohort.table).describe())
     _print_broken_files(questions.files)
+    if config.ecgqa:
+        _print_ecg_lists(config, cohort)
+
+
+def _print_ecg_lists(config: KitConfig, cohort) -> None:
+    """ECG-QA's own lists of ECGs per split; no question depends on them."""
+    from ecgkit.data.qa_reading import open_shelf, read_ecg_ids, variant_of
+    from ecgkit.data.splits import from_ecg_lists
+
+    try:
+        listed = read_ecg_ids(open_shelf(config.ecgqa, variant_of(cohort.name)))
+    except DataError as error:
+        print(error)
+    else:
+        print(from_ecg_lists(listed, cohort.table).describe())
 
 
 def _has_questions(config: KitConfig, cohort) -> bool:

@@ -295,3 +295,16 @@ def test_check_names_what_it_passed_over(capsys, tmp_path):
     code, out, _ = run(capsys, "check", "--data", archive, "--ecgqa", str(qa))
     assert code == 0 and "'../evil.hea' outside itself" in out
     assert "files not usable, broken_json: 1, for one: paraphrased/train/90000.json" in out
+
+
+def test_a_damaged_list_of_ecgs_is_a_line_not_the_end(capsys, shared, tmp_path):
+    """No question depends on ECG-QA's own lists of ECGs."""
+    with zipfile.ZipFile(shared / "data" / "ecgqa-subset.zip") as archive:
+        for name in archive.namelist():
+            if "/ptbxl/" in name and not name.endswith("00.json") or "template/test/8" in name:
+                archive.extract(name, tmp_path)
+    (tmp_path / "ecg-qa/ecgqa/ptbxl/test_ecgs.tsv").write_text("garbage\n")
+    data = str(shared / "data" / "ptbxl-subset-400.zip")
+    how = ("--ecgqa", str(tmp_path / "ecg-qa"), "--flavour", "template")
+    code, out, _ = run(capsys, "check", "--data", data, *how)
+    assert code == 0 and "in = kept + dropped: 2146 = " in out and "no list of ECG ids" in out

@@ -66,12 +66,9 @@ def test_readme_names_every_extra():
 
 
 def test_import_is_light():
-    code = (
-        "import time; t = time.perf_counter(); import ecgkit, sys; "
-        "assert 'torch' not in sys.modules; print(time.perf_counter() - t)"
-    )
+    code = "import ecgkit, sys; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 0.3
+    assert done.stdout.strip() == "set()"
 
 
 def test_command_line_help_does_not_import_torch():

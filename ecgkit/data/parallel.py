@@ -28,7 +28,7 @@ from ecgkit.types import ConfigError, DataError
 # Starting processes and importing the kit in each takes 1-2 s: they must save more than this.
 WORTH_S = 3.0
 # Idle processes end soon, so that they do not hold memory while a model trains.
-IDLE_S = 20
+IDLE_S = 120
 CONNECT_S = 10
 # How long a cluster may have no worker: queues (Slurm) and watchers start them some time later.
 NO_WORKER_S = 60
