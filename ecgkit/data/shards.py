@@ -6,8 +6,8 @@
              quarantine.csv     ecg_id, reason, sentence, source
              parts/             what each finished shard adds to both tables; where a build resumes
 
-mV = int16 / gain in float32, to the last bit what WFDB's own quotient gives; a product with 1 / gain
-would be a fifth faster and one rounding step off. The digital values are the recording's own.
+mV = int16 / gain in float32, to the last bit what WFDB's own quotient gives; a product with
+1 / gain would be a fifth faster and one rounding step off.
 
 Usage:
     store = Store(folder)
