@@ -87,7 +87,7 @@ def test_limb_leads_hold_what_their_names_say(folders, layout):
 
 @pytest.mark.parametrize("layout", ["ptbxl", "mimic-iv-ecg", "cpsc-2018"])
 def test_same_files_whatever_the_number_of_processes(tmp_path, layout, monkeypatch):
-    monkeypatch.setattr("ecgkit.data.population.CHUNK", 16)
+    monkeypatch.setattr("ecgkit.data.synthetic.population.CHUNK", 16)
     one, two, other = (
         write_layout(tmp_path / f"{seed}-{jobs}", layout, 40, seed, jobs=jobs)
         for seed, jobs in ((3, 1), (3, 2), (4, 1))

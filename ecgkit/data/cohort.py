@@ -268,12 +268,7 @@ def _simulated_folder(config: KitConfig) -> Path:
 
 def _simulator_files() -> list[Path]:
     """The simulator's source and what it imports from this room: new code, another cohort."""
-    here, found, todo = Path(__file__).parent, set(), ["synthetic"]
-    while todo:
-        path = here / f"{todo.pop()}.py"
-        if path.exists() and path not in found:
-            found.add(path)
-            text = path.read_text()
-            todo += re.findall(r"ecgkit\.data\.(\w+)", text)
-            todo += re.findall(r"\w+", " ".join(re.findall(r"from ecgkit\.data import (.+)", text)))
-    return sorted(found)
+    here = Path(__file__).parent
+    own = sorted((here / "synthetic").glob("*.py"))
+    names = {name for path in own for name in re.findall(r"ecgkit\.data\.(\w+)", path.read_text())}
+    return own + sorted(path for name in names if (path := here / f"{name}.py").exists())

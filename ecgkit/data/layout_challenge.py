@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecgkit.data.population import Population, keep, render
 from ecgkit.data.sources import snomed
+from ecgkit.data.synthetic.population import Population, keep, render
 from ecgkit.data.wfdb_write import CHAPMAN, CPSC, RecordStyle
 
 

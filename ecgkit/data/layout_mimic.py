@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.data import wfdb_write
-from ecgkit.data.population import Population, render
 from ecgkit.data.sources import machine_statements, mimic
+from ecgkit.data.synthetic.population import Population, render
 
 FIRST_SUBJECT, FIRST_STUDY = 90_000_001, 80_000_001
 RECORD_COLUMNS = ("subject_id", "study_id", "file_name", "ecg_time", "path")

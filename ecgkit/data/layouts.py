@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit.data import layout_challenge, layout_mimic
-from ecgkit.data.population import Population, draw_population, write_whole
 from ecgkit.data.synthetic import truth_table, write_cohort
+from ecgkit.data.synthetic.population import Population, draw_population, write_whole
 from ecgkit.types import ConfigError
 
 LAYOUTS = ("ptbxl", "mimic-iv-ecg", *layout_challenge.SETS)

@@ -1,0 +1,130 @@
+"""Hearts as sums of Gaussian waves: what one beat looks like in every lead, for many patients at
+once.
+
+After McSharry et al. 2003 (IEEE TBME 50:289): each wave of the beat is a Gaussian in time. Here a
+wave carries a dipole vector (X left, Y down, Z back, in mV of the Frank system), which a lead
+field projects on I, II, V1-V6; the other four leads follow from I and II, so Einthoven's and
+Goldberger's identities hold by construction. A wave may also carry a `local` amplitude per lead,
+for regional damage that one dipole cannot draw.
+
+Shape letters: N hearts, K waves, C8 the eight independent leads, B beats, T samples.
+
+Usage:
+    hearts = anatomy.normal_hearts(latents, age, sex, rng)      # Hearts, fields (N, ...)
+    beat = one_beat(hearts, fs=500)    # (N, C8, T) one noise-free beat, QRS centre at 0.35 s
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LEADS8 = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+WAVES = ("P1", "P2", "Q", "R1", "R2", "S", "L", "X", "J", "T", "E1", "E2", "ET", "SPIKE")
+(P1, P2, Q, R1, R2, S, L, X, J, T, E1, E2, ET, SPIKE) = range(len(WAVES))
+P_WAVES, QRS_WAVES, SINUS_WAVES, ECTOPIC_WAVES = (
+    (P1, P2),
+    (Q, R1, R2, S, L, X),
+    (Q, R1, R2, S, L, X, J, T),
+    (E1, E2, ET),
+)
+EDGE = 2.2  # a wave is taken to begin and end this many standard deviations from its centre
+
+# Dower's projection of the Frank vector (X left, Y foot, Z back) on the leads (Dower 1968).
+DOWER = np.array(
+    [
+        [0.632, -0.235, 0.059],
+        [0.235, 1.066, -0.132],
+        [-0.515, 0.157, -0.917],
+        [0.044, 0.164, -1.387],
+        [0.882, 0.098, -1.277],
+        [1.213, 0.127, -0.601],
+        [1.125, 0.127, -0.086],
+        [0.831, 0.076, 0.230],
+    ]
+)
+
+
+@dataclass
+class Hearts:
+    """N hearts; every array's first axis is N; the finding functions write into them in place."""
+
+    dipole: np.ndarray  # (N, K, 3) mV
+    local: np.ndarray  # (N, K, C8) mV, added after projection
+    centre: np.ndarray  # (N, K) s from the R peak
+    rise: np.ndarray  # (N, K) s, sd before the centre
+    fall: np.ndarray  # (N, K) s, sd after the centre
+    field: np.ndarray  # (N, C8, 3) lead field
+    turn: np.ndarray  # (N, 2) degrees the QRS is turned: frontal, horizontal plane
+    rate: np.ndarray  # (N,) beats/min
+    rr_spread: np.ndarray  # (N,) sd of RR / mean RR, beat to beat
+    rr_breath: np.ndarray  # (N,) amplitude of the respiratory swing of RR / mean RR
+    qtc: np.ndarray  # (N,) s, at 60/min
+    f_waves: np.ndarray  # (N,) mV of fibrillation waves in V1
+    flutter: np.ndarray  # (N,) mV of flutter waves in II
+    n_pvc: np.ndarray  # (N,) ventricular premature beats in the strip
+    n_pac: np.ndarray  # (N,) atrial premature beats
+    mi_stage: np.ndarray  # (N,) 0 no infarct, 1 recent, 2 healing, 3 old
+
+    def __len__(self) -> int:
+        return len(self.rate)
+
+    def amplitudes(self) -> np.ndarray:
+        """(N, K, C8) mV: each wave's size in each independent lead."""
+        return np.einsum("nkx,ncx->nkc", self.dipole, self.field) + self.local
+
+    def scale_qrs(self, rows, factor) -> None:
+        """Multiplies every QRS wave (and ST-T half as much) of `rows` by `factor` (n,)."""
+        factor = np.asarray(factor)[:, None, None]
+        for waves, f in ((QRS_WAVES, factor), ((J, T), 1 + 0.5 * (factor - 1))):
+            ix = np.ix_(rows, waves)
+            self.dipole[ix] *= f
+            self.local[ix] *= f
+
+
+def rotate(vectors: np.ndarray, degrees: np.ndarray, axes: tuple[int, int]) -> None:
+    """Turns vectors (N, K, 3) in the plane of `axes` by `degrees` (N,), in place."""
+    angle = np.deg2rad(degrees)[:, None]
+    a, b = vectors[..., axes[0]].copy(), vectors[..., axes[1]].copy()
+    vectors[..., axes[0]] = a * np.cos(angle) - b * np.sin(angle)
+    vectors[..., axes[1]] = a * np.sin(angle) + b * np.cos(angle)
+
+
+def place_t_wave(hearts: Hearts) -> None:
+    """Moves T so that QT = qtc * RR^0.45 (close to Bazett's square root), measured from QRS onset
+    to T end.
+    """
+    scale = (60 / hearts.rate) ** 0.45
+    onset, offset = qrs_edges(hearts)
+    shrink = np.clip(scale, 0.55, 1.15)
+    for times in (hearts.rise, hearts.fall):
+        times[:, T] *= shrink
+    t_end = np.maximum(onset + hearts.qtc * scale, offset + 0.16)
+    hearts.centre[:, T] = t_end - EDGE * hearts.fall[:, T]
+    room = (hearts.centre[:, T] - hearts.centre[:, J]) * 0.5
+    hearts.fall[:, J] = np.minimum(hearts.fall[:, J], room)
+    hearts.rise[:, T] = np.minimum(hearts.rise[:, T], (hearts.centre[:, T] - offset) * 0.52)
+
+
+def qrs_edges(hearts: Hearts) -> tuple[np.ndarray, np.ndarray]:
+    """QRS onset and end (N,), (N,) in s from the R peak: the outermost edges of waves above 0.08
+    mV in some lead.
+    """
+    waves = list(QRS_WAVES)
+    seen = np.abs(hearts.amplitudes()[:, waves]).max(axis=2) > 0.08
+    start = np.where(seen, hearts.centre[:, waves] - EDGE * hearts.rise[:, waves], np.inf)
+    end = np.where(seen, hearts.centre[:, waves] + EDGE * hearts.fall[:, waves], -np.inf)
+    return start.min(axis=1), end.max(axis=1)
+
+
+def one_beat(
+    hearts: Hearts, fs: int = 500, waves=QRS_WAVES, before: float = 0.35, after: float = 0.45
+) -> np.ndarray:
+    """(N, C8, T) float32 mV: the sum of `waves` alone, without noise, R peak at `before` s."""
+    t = np.arange(-before, after, 1 / fs)
+    waves = list(waves)
+    d = t - hearts.centre[:, waves, None]  # (N, K, T)
+    sd = np.where(d < 0, hearts.rise[:, waves, None], hearts.fall[:, waves, None])
+    shape = np.exp(-0.5 * (d / sd) ** 2)
+    return np.einsum("nkt,nkc->nct", shape, hearts.amplitudes()[:, waves]).astype(np.float32)
