@@ -21,15 +21,27 @@ from dataclasses import dataclass
 import numpy as np
 
 LEADS8 = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-WAVES = ("P1", "P2", "Q", "R1", "R2", "S", "L", "X", "J", "T", "E1", "E2", "ET", "SPIKE")
-(P1, P2, Q, R1, R2, S, L, X, J, T, E1, E2, ET, SPIKE) = range(len(WAVES))
+# The second line belongs to rhythm: a second origin of ventricular beats, the P of another atrial
+# focus (or a retrograde one), the late part of an aberrant beat, the spikes of a pacemaker.
+WAVES = (
+    *("P1", "P2", "Q", "R1", "R2", "S", "L", "X", "J", "T", "E1", "E2", "ET", "SPIKE"),
+    *("F1", "F2", "FT", "A1", "A2", "AB", "ASPIKE"),
+)
+(P1, P2, Q, R1, R2, S, L, X, J, T, E1, E2, ET, SPIKE) = range(14)
+(F1, F2, FT, A1, A2, AB, ASPIKE) = range(14, len(WAVES))
 P_WAVES, QRS_WAVES, SINUS_WAVES, ECTOPIC_WAVES = (
     (P1, P2),
     (Q, R1, R2, S, L, X),
     (Q, R1, R2, S, L, X, J, T),
     (E1, E2, ET),
 )
+SECOND_WAVES, FOCUS_WAVES = (F1, F2, FT), (A1, A2)
 EDGE = 2.2  # a wave is taken to begin and end this many standard deviations from its centre
+
+RHYTHM_FIELDS = (
+    *("rr_slow", "atrial_rate", "av_block", "av_cycle", "every", "reentry", "onset", "wander"),
+    *("paced", "pace_share", "flutter_turn", "second"),
+)
 
 # Dower's projection of the Frank vector (X left, Y foot, Z back) on the leads (Dower 1968).
 DOWER = np.array(
@@ -61,11 +73,29 @@ class Hearts:
     rr_spread: np.ndarray  # (N,) sd of RR / mean RR, beat to beat
     rr_breath: np.ndarray  # (N,) amplitude of the respiratory swing of RR / mean RR
     qtc: np.ndarray  # (N,) s, at 60/min
-    f_waves: np.ndarray  # (N,) mV of fibrillation waves in V1
-    flutter: np.ndarray  # (N,) mV of flutter waves in II
+    f_waves: np.ndarray  # (N,) mV of fibrillation waves in V1; above 0: the atria fibrillate
+    flutter: np.ndarray  # (N,) mV of flutter waves in II; above 0: the atria flutter
     n_pvc: np.ndarray  # (N,) ventricular premature beats in the strip
     n_pac: np.ndarray  # (N,) atrial premature beats
     mi_stage: np.ndarray  # (N,) 0 no infarct, 1 recent, 2 healing, 3 old
+    # Rhythm, all (N,) and 0 unless a finding says otherwise; `rate` is the ventricles' always.
+    rr_slow: np.ndarray = None  # amplitude of the slow (0.1 Hz) swing of RR / mean RR
+    atrial_rate: np.ndarray = None  # beats/min of atria on a clock of their own (AFLT, 3AVB)
+    av_block: np.ndarray = None  # rhythm.NO_BLOCK | WENCKEBACH | MOBITZ | COMPLETE
+    av_cycle: np.ndarray = None  # P waves per dropped beat in 2AVB; 2 is 2:1
+    every: np.ndarray = None  # each 2nd (bigeminy) or 3rd (trigeminy) beat is premature
+    reentry: np.ndarray = None  # s from R to the retrograde P of a re-entrant tachycardia
+    onset: np.ndarray = None  # s after which a paroxysm has given way to sinus rhythm; 0 = never
+    wander: np.ndarray = None  # share of beats that another atrial focus drives
+    paced: np.ndarray = None  # rhythm.ATRIUM | VENTRICLE | both (dual): what the pacemaker paces
+    pace_share: np.ndarray = None  # share of beats the pacemaker drives; below 1 they look like E
+    flutter_turn: np.ndarray = None  # +1 typical flutter, -1 reverse
+    second: np.ndarray = None  # share of ventricular premature beats from the second origin
+
+    def __post_init__(self):
+        for name in RHYTHM_FIELDS:
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros(len(self.rate)))
 
     def __len__(self) -> int:
         return len(self.rate)
