@@ -2,7 +2,8 @@
 
 103 answer classes and `none` in the order of the published `answers.csv` (Oh et al. 2023, PTB-XL
 version), so that a model trained on generated questions has the same output units as one trained
-on the published ones.
+on the published ones. 59 of PTB-XL's 71 statements are classes; a normal ECG and the other 11
+(RVH, WPW, ...) are asked about with yes or no and are never an answer.
 
 Usage:
     answer_classes()              # 104 names, `none` among them
@@ -27,7 +28,7 @@ _SITES = {
     "LA": "lateral",
 }
 
-# SCP code -> answer class. Codes of PTB-XL absent here (RVH, WPW, 2AVB, ...) have no class.
+# SCP code -> answer class.
 DIAGNOSTIC = {
     "CLBBB": "complete left bundle branch block",
     "CRBBB": "complete right bundle branch block",
@@ -89,6 +90,23 @@ RHYTHM = {
     "STACH": "sinus tachycardia",
     "SVTAC": "supraventricular tachycardia",
 }
+# SCP code -> name in a question. These have no answer class: "which ...?" cannot be answered for an
+# ECG that has one of them, "is there ...?" can.
+UNLISTED_DIAGNOSTIC = {
+    "2AVB": "second degree av block",
+    "3AVB": "third degree av block",
+    "WPW": "wolff-parkinson-white pattern",
+    "RVH": "right ventricular hypertrophy",
+    "SEHYP": "septal hypertrophy",
+    "ANEUR": "st/t changes of a ventricular aneurysm",
+    "EL": "electrolyte or drug effect",
+}
+UNLISTED_FORM = {"PRC(S)": "premature complexes"}
+UNLISTED_RHYTHM = {
+    "PSVT": "paroxysmal supraventricular tachycardia",
+    "SVARR": "supraventricular arrhythmia",
+    "TRIGU": "trigeminal pattern",
+}
 # Diagnostic group (superclass) of each diagnostic code, those without an own class included.
 _GROUPS = {
     "CD": "CLBBB CRBBB 1AVB 2AVB 3AVB ILBBB IRBBB LAFB LPFB IVCD WPW",
@@ -98,6 +116,10 @@ _GROUPS = {
 }
 GROUP_OF = {code: group for group, codes in _GROUPS.items() for code in codes.split()}
 NORMAL = "normal ecg"  # asked about, never an answer class
+# Names of what the templates about "any ..." ask for; the published attributes.
+ANY_FINDING, ANY_DIAGNOSIS = "any kind of abnormal symptoms", "any diagnostic symptoms"
+ANY_FORM, ANY_RHYTHM = "any form-related symptoms", "any rhythm-related symptoms"
+ANY_NOISE, ANY_EXTRA = "any kind of noises", "any kind of extra systoles"
 LEAD_ANSWERS = tuple(
     f"lead {name}"
     for name in ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6", "aVF", "aVL", "aVR")
@@ -127,6 +149,16 @@ MEASURES = (
     "rr interval",
 )
 STATEMENTS = tuple(sorted({*DIAGNOSTIC.values(), *FORM.values(), *RHYTHM.values()}))
+FORMS = tuple(sorted([*FORM.values(), *(DIAGNOSTIC[code] for code in BOTH)]))
+# Statements of form that a report gives to single leads, or (of voltage) to the six limb or the six
+# chest leads together.
+BY_GROUP = tuple(FORM[code] for code in ("VCLVH", "LVOLT", "HVOLT"))
+BY_LEAD = (
+    *(FORM[code] for code in ("STD_", "STE_", "QWAVE", "LOWT", "INVT", "NT_", "TAB_")),
+    *(DIAGNOSTIC[code] for code in ("NDT", "NST_", "DIG")),
+)
+FORMS_WITH_LEADS = tuple(sorted((*BY_GROUP, *BY_LEAD)))
+LEAD_GROUPS = {"limb leads": tuple(range(6)), "chest leads": tuple(range(6, 12))}
 
 
 # How a question names what reads badly as the object of a sentence; answers keep the class name.
