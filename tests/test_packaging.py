@@ -53,10 +53,12 @@ def test_all_is_the_sum_of_the_extras():
 
 
 def test_data_cards_travel_with_the_package():
-    """Globs of package data, tried on the tree: an installed kit prints its cards too."""
+    """Globs of package data, tried on the tree: an installed kit prints its cards too, and reads
+    its table of hazards."""
     globs = PYPROJECT["tool"]["setuptools"]["package-data"]["ecgkit.data"]
     carried = {path for pattern in globs for path in (ROOT / "ecgkit" / "data").glob(pattern)}
-    assert carried == set((ROOT / "ecgkit" / "data").rglob("*.md")) and len(carried) >= 6
+    tree = ROOT / "ecgkit" / "data"
+    assert carried == {*tree.rglob("*.md"), *tree.rglob("*.yaml")} and len(carried) >= 7
 
 
 def test_readme_names_every_extra():

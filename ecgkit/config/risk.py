@@ -76,18 +76,45 @@ class RiskConfig(KitConfig):
     ties: str = setting("tied event times: efron | breslow", "efron", choices=("efron", "breslow"))
 
     # --- outcomes
-    outcomes: str = setting("CSV of outcomes; '' = simulated from a known hazard", "")
-    event_risk: float = setting("simulated outcomes: mean 5-year risk", demo=0.35, paper=0.08)
+    outcomes: str = setting("CSV (or folder) of follow-up; '' = simulated from a known hazard", "")
+    outcome_map: str = setting(
+        "columns of OUTCOMES: '' (patient_id, ecg_id, time_days, event) | code-15 | mimic-iv | "
+        "uk-biobank",
+        "",
+        choices=("", "code-15", "mimic-iv", "uk-biobank"),
+    )
+    event_risk: float = setting(
+        "simulated outcomes: mean true 5-year risk, beside competing death", demo=0.35, paper=0.08
+    )
+    hazards: str = setting(
+        "simulated: YAML of hazard ratios; '' = ecgkit/data/hazards.yaml (copy and edit it)", ""
+    )
+    baseline: str = setting(
+        "simulated: weibull (years since the ECG) | gompertz (attained age)",
+        "weibull",
+        choices=("weibull", "gompertz"),
+    )
+    measured: str = setting(
+        "simulated: codes (SCP statements alone, on any data) | truth (heart rate and QRS as the "
+        "simulator drew them, where it did)",
+        "codes",
+        choices=("codes", "truth"),
+    )
     hr_age: float = setting(
-        "simulated: hazard ratio per decade of age; demo below the literature's 1.9, so that the "
-        "ECG is what is tested",
+        "simulated: hazard ratio per decade of age, 0 = as HAZARDS says; demo below the "
+        "literature's 1.9, so that the ECG is what is tested",
         tiny=1.1,
         demo=1.1,
         paper=1.9,
     )
-    hr_male: float = setting("simulated: hazard ratio of men", tiny=1.1, demo=1.1, paper=1.4)
+    hr_male: float = setting(
+        "simulated: hazard ratio of men, 0 = as HAZARDS says", tiny=1.1, demo=1.1, paper=1.4
+    )
     effect_scale: float = setting(
         "simulated: factor on the log hazard ratios of ECG findings", tiny=2.0, demo=2.0, paper=1.0
+    )
+    death_scale: float = setting(
+        "simulated: factor on the rate of competing deaths; 0 = nobody dies before", 1.0
     )
     outcome_seed: int = setting("seed of the simulated outcomes", 11)
     test_folds: int = setting("folds 10, 9, ... held out for the C-index", tiny=2, demo=2, paper=1)
@@ -98,6 +125,14 @@ class RiskConfig(KitConfig):
             raise ConfigError(f"ALPHA is {self.alpha}; it is a share, so give 0 to 1.")
         if not 0 < self.event_risk < 1:
             raise ConfigError(f"EVENT_RISK is {self.event_risk}; it is a probability in (0, 1).")
+        for name in ("hr_age", "hr_male", "effect_scale", "death_scale"):
+            if not 0 <= getattr(self, name) < 100:
+                raise ConfigError(f"{name.upper()} is {getattr(self, name)}; give 0 to below 100.")
+        if self.outcome_map and not self.outcomes:
+            raise ConfigError(
+                f"OUTCOME_MAP is {self.outcome_map!r} but OUTCOMES is empty; name the file or "
+                "folder that the map reads."
+            )
         if not 1 <= self.test_folds <= 5:
             raise ConfigError(f"TEST_FOLDS is {self.test_folds}; hold out 1 to 5 of ten folds.")
         if self.base_features % 2:

@@ -1,60 +1,68 @@
 """Survival outcomes beside ECGs: simulated from a known hazard, or read from the user's CSV.
 
 PTB-XL has no follow-up, so by default the outcome (time to heart failure) is SIMULATED: patients
-with certain findings, older or male, fail sooner, by hazard ratios that stand in this file. The
-true log hazard is kept, so that a study can say how much of it a model found.
+with certain findings, older or male, fail sooner, by the hazard ratios of `hazards.yaml`; some die
+before. The true log hazard and the true risks are kept, so that a study can say how much of them a
+model found. `outcomes_factors` reads the ratios, `outcomes_hazard` draws, `outcomes_csv` and
+`outcome_maps` read real follow-up.
 
 Usage:
     outcomes = open_outcomes(config, cohort)
-    outcomes.table[["ecg_id", "time_days", "event"]], outcomes.simulated, outcomes.hazard
+    print(outcomes.describe())          # n, events, deaths, oracle C; "SIMULATED" where it is
+    outcomes.table[["ecg_id", "time_days", "event", "cause"]], outcomes.simulated, outcomes.hazard
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ecgkit import runtime
 from ecgkit.config import short_hash
+from ecgkit.data import outcome_maps, outcomes_csv, outcomes_factors, outcomes_hazard
+from ecgkit.data.concordance import concordance
+from ecgkit.data.outcomes_csv import Sieve
+from ecgkit.data.outcomes_factors import ecg_factors
 from ecgkit.types import DataError
 
-DAYS_PER_YEAR = 365.25
+__all__ = [
+    "DAYS_PER_YEAR",
+    "Outcomes",
+    "ecg_factors",
+    "index_ecgs",
+    "open_outcomes",
+    "read_outcomes",
+    "simulate_outcomes",
+]
 
-# factor: (hazard ratio for new heart failure, SCP codes). The literature's sizes, rounded and in
-# part chosen lower for ECG-only findings (risk.md 7): Levy 1996 (LVH, MI), Dhingra 2006 (BBB),
-# Odutayo 2016 (AF), Magnani 2013 (PR), ARIC / MESA (ST-T), CHS (PVC), Framingham (heart rate).
-FACTORS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "lvh": (2.0, ("LVH",)),
-    "lbbb": (2.2, ("CLBBB",)),
-    "rbbb": (1.3, ("CRBBB",)),
-    "af": (2.5, ("AFIB", "AFLT")),
-    "tachycardia": (1.4, ("STACH",)),
-    "pr_long": (1.3, ("1AVB",)),
-    "pvc": (1.3, ("PVC",)),
-    "mi": (2.5, ()),  # every statement of diagnostic class MI
-    "st_t": (1.5, ()),  # every statement of diagnostic class STTC
-}
-SHAPE = 1.2  # Weibull: the hazard rises slowly with time
-FOLLOW_UP_YEARS = (3.0, 8.0)  # administrative censoring, uniform
-DROP_OUT = 0.02  # per year
+DAYS_PER_YEAR = outcomes_csv.DAYS_PER_YEAR
+COLUMNS = ["row", "ecg_id", "patient_id", "age", "sex", "fold"]
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """One row per patient, its index ECG, and what happened.
 
-    `table`: row (in the store), ecg_id, patient_id, age, sex, fold, time_days, event (1 seen, 0
-    censored); simulated ones add eta (true log hazard), risk_5y (true) and one 0/1 column per
-    factor. `hazard`: log hazard ratio per factor, {} when not simulated.
+    `table`: row (in the store), ecg_id, patient_id, age, sex, fold, time_days from the ECG, cause
+    (0 censored, 1 the event, 2 another event that ended follow-up: a competing death), event
+    (1 where cause is 1; what Cox models and C-indices take, a competing death censors), simulated.
+    Simulated ones add eta (true log hazard), true_risk_5y (cumulative incidence of the event, with
+    death about), true_net_risk_5y (if nobody died of anything else), true_death_5y,
+    true_event_free_5y, and one column per factor. `hazard`: log hazard ratio per factor, {} when
+    not simulated. `left_out`: what did not come in, one sentence each; in = out + left out.
     """
 
     table: pd.DataFrame
     simulated: bool
     source: str
     hazard: dict[str, float]
+    outcome: str = "heart failure"
+    left_out: pd.DataFrame = field(default_factory=outcomes_csv.nobody, repr=False)
+    notes: tuple[str, ...] = ()
+    known: outcomes_hazard.KnownHazard | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -72,145 +80,176 @@ class Outcomes:
         """Twelve hex digits of who, when and what."""
         return short_hash(self.table[["ecg_id", "time_days", "event"]].to_numpy().tolist())
 
+    @functools.cached_property
+    def oracle_c(self) -> tuple[float, float, float]:
+        """(C, low, high) of the true log hazard, with a 95 % bootstrap interval: the ceiling.
+
+        NaN where the truth is not known (real follow-up).
+        """
+        if not self.simulated or "eta" not in self.table:
+            return (np.nan,) * 3
+        return concordance(self.years, self.event, self.table["eta"])
+
     def split(self, test_folds: int) -> tuple[np.ndarray, np.ndarray]:
         """(train, test) positions in `table`: the last `test_folds` of the ten folds are test."""
         held_out = self.table["fold"].to_numpy() > 10 - test_folds
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
+    def describe(self) -> str:
+        """A few lines: who, how many events of each kind, what was left out, the oracle's C."""
+        what = f"SIMULATED {self.outcome}" if self.simulated else self.outcome
+        n_of = np.bincount(self.table["cause"], minlength=3)
+        lines = [
+            f"{what}: {len(self):,} patients, {n_of[1]:,} events, {n_of[2]:,} competing deaths, "
+            f"{n_of[0]:,} censored; median {np.median(self.years):.1f} years under observation",
+            f"from {self.source}",
+            *self.notes,
+            *_counted(len(self), self.left_out),
+        ]
+        c, low, high = self.oracle_c
+        if np.isfinite(c):
+            lines.append(f"oracle C-index {c:.3f} [{low:.3f}, {high:.3f}] (Harrell, SIMULATED)")
+        return "\n".join(lines)
+
+    def write(self, folder: str | Path) -> Path:
+        """The table as a CSV in `folder`; a simulated one is called outcomes_simulated.csv."""
+        path = Path(folder) / ("outcomes_simulated.csv" if self.simulated else "outcomes.csv")
+        self.table.assign(event=self.table["cause"]).drop(columns=["row", "cause"]).to_csv(
+            path, index=False
+        )
+        return path
+
+
+def _counted(n: int, left_out: pd.DataFrame) -> list[str]:
+    if not len(left_out):
+        return []
+    why = ", ".join(f"{k:,} {reason}" for reason, k in left_out["reason"].value_counts().items())
+    return [f"in = out + left out: {n + len(left_out):,} = {n:,} + {len(left_out):,} ({why})"]
+
 
 def open_outcomes(config, cohort) -> Outcomes:
-    """Outcomes of `config.outcomes` (a CSV), or simulated ones with the config's hazard."""
+    """Outcomes of `config.outcomes` (a CSV, or the files of `config.outcome_map`), or simulated
+    ones with the config's hazard. Raises DataError or ConfigError with one sentence."""
     if config.outcomes:
-        return read_outcomes(config.outcomes, cohort)
+        return read_outcomes(config.outcomes, cohort, config.outcome_map)
     return simulate_outcomes(
         cohort, config.outcome_seed, event_risk=config.event_risk, hr_age=config.hr_age,
-        hr_male=config.hr_male, effect_scale=config.effect_scale,
-    )
+        hr_male=config.hr_male, effect_scale=config.effect_scale, baseline=config.baseline,
+        death_scale=config.death_scale, measured=config.measured, hazards=config.hazards,
+    )  # fmt: skip
+
+
+def read_outcomes(path: str | Path, cohort, source_map: str = "") -> Outcomes:
+    """Real follow-up: a CSV with patient_id, ecg_id, time_days, event (see `outcomes_csv`), or the
+    files of a known source (see `outcome_maps`).
+
+    What cannot be used is left out and listed in `left_out`. A CSV that `Outcomes.write` wrote of
+    simulated outcomes stays marked simulated. Raises DataError for a missing file or column, and
+    where nothing is left.
+    """
+    sieve = outcome_maps.read_mapped(path, source_map, cohort)
+    table = outcomes_csv.joined(sieve, cohort)
+    simulated = bool(table.get("simulated", pd.Series(False)).any())
+    source = f"{sieve.label} (simulated)" if simulated else sieve.label
+    table["simulated"] = simulated
+    notes = tuple(sieve.notes)
+    return Outcomes(table, simulated, source, {}, sieve.outcome, sieve.left_out(), notes)
 
 
 # --- simulated ------------------------------------------------------------------------------------
 
 
 def simulate_outcomes(
-    cohort, seed: int, event_risk: float = 0.08, hr_age: float = 1.9, hr_male: float = 1.4,
+    cohort,
+    seed: int,
+    event_risk: float = 0.08,
+    hr_age: float = 0,
+    hr_male: float = 0,
     effect_scale: float = 1.0,
+    baseline: str = "weibull",
+    death_scale: float = 1.0,
+    measured: str = "codes",
+    hazards: str = "",
 ) -> Outcomes:
-    """Draws Weibull times to heart failure with log hazard eta = age + sex + ECG findings.
+    """Draws times to heart failure with log hazard eta = age + sex + ECG findings, beside deaths.
 
-    The baseline is set so that the mean true 5-year risk is `event_risk`. A statement of likelihood
-    0 ("not given") counts as present. Patients without a known age are left out.
+    The base rate is set so that the mean true 5-year risk (cumulative incidence) is `event_risk`.
+    A statement of likelihood 0 ("not given") counts as present. Patients without a known age are
+    left out. `measured`: "codes" reads SCP statements alone, on any data; "truth" adds heart rate
+    and QRS duration as the simulator drew them, where there is a simulator's truth. `hazards`: a
+    YAML in the form of `hazards.yaml`, '' = that one; `hr_age`, `hr_male`: 0 = as it says.
     """
-    table = index_ecgs(cohort.table)
-    factors = ecg_factors(table["scp_codes"], cohort.statements)
-    hazard = {name: effect_scale * float(np.log(FACTORS[name][0])) for name in factors}
-    hazard |= {"age_decade": float(np.log(hr_age)), "male": float(np.log(hr_male))}
-    covariates = factors.assign(
-        age_decade=(table["age"].to_numpy() - 60) / 10, male=(table["sex"].to_numpy() == 0) * 1.0
+    ratios = outcomes_factors.read_hazards(hazards).with_person(hr_age, hr_male)
+    table, left_out = _known_age(cohort)
+    truth = cohort.truth if measured == "truth" else None
+    truth = None if truth is None else truth.iloc[table["row"]].reset_index(drop=True)
+    x, hazard = outcomes_factors.linear_terms(ratios, table, cohort.statements, truth, effect_scale)
+    eta = x.to_numpy() @ np.array([hazard[name] for name in x])
+    known = outcomes_hazard.calibrated(
+        eta,
+        outcomes_hazard.clock_of(ratios, baseline),
+        outcomes_hazard.death_rate(ratios, table["age"], table["sex"], death_scale),
+        outcomes_hazard.Clock("gompertz", ratios.death_slope),
+        event_risk,
     )
-    eta = covariates.to_numpy() @ np.array([hazard[name] for name in covariates])
-    base = _baseline(eta, event_risk)
-    years, event = _draw(base + eta, np.random.default_rng([seed, len(table)]))
-    table = table.assign(
-        time_days=np.maximum(years * DAYS_PER_YEAR, 1.0), event=event.astype(int), eta=eta,
-        risk_5y=_risk(base + eta, 5.0),
+    rng = np.random.default_rng([seed, len(table)])
+    years, cause = known.draw(rng, ratios.administrative_years, ratios.drop_out)
+    table = table[COLUMNS].assign(**_happened(years, cause), **_truth(eta, known))
+    persons = [f.name for f in ratios.factors if f.person]  # age and sex stand there as they are
+    table = table.join(x.drop(columns=persons))
+    notes = _told(ratios, hazard, baseline, effect_scale, truth is not None, table)
+    return Outcomes(
+        table, True, "a known hazard (simulated)", hazard, ratios.outcome, left_out, notes, known
     )
-    table = pd.concat([table, factors.astype(int)], axis=1).drop(columns="scp_codes")
-    return Outcomes(table, True, "simulated from a known hazard", hazard)
+
+
+def _happened(years: np.ndarray, cause: np.ndarray) -> dict:
+    return {
+        "time_days": np.maximum(years * DAYS_PER_YEAR, 1.0),
+        "event": (cause == outcomes_hazard.FAILURE).astype(int),
+        "cause": cause,
+        "simulated": True,
+    }
+
+
+def _truth(eta: np.ndarray, known: outcomes_hazard.KnownHazard) -> dict:
+    return {
+        "eta": eta,
+        "true_risk_5y": known.risk(5.0),
+        "true_net_risk_5y": known.net_risk(5.0),
+        "true_death_5y": known.death_risk(5.0),
+        "true_event_free_5y": known.event_free(5.0),
+    }
+
+
+def _told(ratios, hazard, baseline, effect_scale, measured, table) -> tuple[str, ...]:
+    risks = table[["true_risk_5y", "true_net_risk_5y"]].mean()
+    listed = ", ".join(f"{name} {np.exp(beta):.2f}" for name, beta in hazard.items())
+    return (
+        f"{baseline} baseline; hazard ratios of {ratios.label}, log ratios of ECG factors times "
+        f"{effect_scale:g}, from SCP statements{' and measured truth' if measured else ' alone'}",
+        f"hazard ratios in force: {listed}",
+        f"mean true 5-year risk {risks.iloc[0]:.3f} beside death, {risks.iloc[1]:.3f} without",
+    )
 
 
 def index_ecgs(table: pd.DataFrame) -> pd.DataFrame:
     """One ECG per patient of known age: the first by date, else the lowest ecg_id. Adds `row`."""
-    columns = ["row", "ecg_id", "patient_id", "age", "sex", "fold", "scp_codes"]
     table = table.assign(row=np.arange(len(table)))
-    order = ["recording_date", "ecg_id"] if "recording_date" in table else ["ecg_id"]
-    known = table[table["age"].between(0, 120)].sort_values(order)
-    first = known.drop_duplicates("patient_id")[columns]
+    known = table[table["age"].between(0, 120)].sort_values(outcomes_csv.order_of(table))
+    first = known.drop_duplicates("patient_id")[[*COLUMNS, "scp_codes"]]
     return first.sort_values("row").reset_index(drop=True)
 
 
-def ecg_factors(codes: pd.Series, statements: pd.DataFrame) -> pd.DataFrame:
-    """(n, factors) 0/1: which risk factors of `FACTORS` each ECG's statements name."""
-    classes = statements["diagnostic_class"]
-    of = {name: set(listed) for name, (_, listed) in FACTORS.items()}
-    of["mi"] |= set(classes.index[classes == "MI"])
-    of["st_t"] |= set(classes.index[classes == "STTC"])
-    rows = [[float(not named.isdisjoint(present)) for named in of.values()] for present in codes]
-    return pd.DataFrame(rows, columns=list(of), dtype=float)
-
-
-def _risk(log_rate: np.ndarray, years: float) -> np.ndarray:
-    return 1 - np.exp(-np.exp(log_rate) * years**SHAPE)
-
-
-def _baseline(eta: np.ndarray, event_risk: float) -> float:
-    """Bisection for the log rate at which the mean true 5-year risk is `event_risk`."""
-    low, high = -30.0, 30.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        too_low = _risk(middle + eta, 5.0).mean() < event_risk
-        low, high = (middle, high) if too_low else (low, middle)
-    return (low + high) / 2
-
-
-def _draw(log_rate: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) years under observation and (n,) True where heart failure ended them."""
-    n = len(log_rate)
-    failure = (rng.exponential(size=n) / np.exp(log_rate)) ** (1 / SHAPE)
-    censored = np.minimum(rng.uniform(*FOLLOW_UP_YEARS, size=n), rng.exponential(1 / DROP_OUT, n))
-    return np.minimum(failure, censored), failure <= censored
-
-
-# --- the user's own -------------------------------------------------------------------------------
-
-REQUIRED = ("patient_id", "ecg_id", "time_days", "event")
-
-
-def read_outcomes(path: str | Path, cohort) -> Outcomes:
-    """Reads a CSV with patient_id, ecg_id, time_days (> 0, from the ECG) and event.
-
-    event: 1 heart failure, 0 censored, 2 another event that ended follow-up (counted as censored).
-    Raises DataError for a missing file or column, a time that is not above 0, an unknown event
-    code, an ECG the cohort does not hold, or a patient with more than one row.
-    """
-    path = Path(path).expanduser()
-    path = path if path.is_file() else runtime.project_root() / path
-    if not path.is_file():
-        raise DataError(f"OUTCOMES names {path.name!r}, but there is no such file; give a CSV.")
-    given = pd.read_csv(path)
-    missing = [name for name in REQUIRED if name not in given]
-    if missing:
+def _known_age(cohort) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(index ECGs, what is left out): patients of whom no ECG has a known age are listed."""
+    table = index_ecgs(cohort.table)
+    if not len(table):
         raise DataError(
-            f"{path.name} has no column {', '.join(missing)}; it needs {', '.join(REQUIRED)}."
+            f"{cohort.name} gives nobody's age, so no risk of heart failure can be simulated; "
+            "put its table of patients beside it (see its data card), or give OUTCOMES."
         )
-    _validate(given, path.name, cohort)
-    known = cohort.table.assign(row=np.arange(len(cohort.table)))
-    known = known[["row", "ecg_id", "age", "sex", "fold"]]
-    table = given[list(REQUIRED)].merge(known, on="ecg_id").sort_values("row")
-    table["event"] = (table["event"] == 1).astype(int)
-    return Outcomes(table.reset_index(drop=True), False, path.name, {})
-
-
-def _validate(given: pd.DataFrame, name: str, cohort) -> None:
-    if not len(given):
-        raise DataError(f"{name} holds no rows; give one per patient.")
-    time = pd.to_numeric(given["time_days"], errors="coerce")
-    problems = {
-        "time_days must be a number above 0": ~(np.isfinite(time) & (time > 0)),
-        "event must be 0, 1 or 2": ~given["event"].isin([0, 1, 2]),
-        "this ECG is not in the cohort": ~given["ecg_id"].isin(cohort.table["ecg_id"]),
-        "this patient stands in more than one row; keep the index ECG": given[
-            "patient_id"
-        ].duplicated(),
-    }
-    for sentence, wrong in problems.items():
-        if wrong.any():
-            where = ", ".join(str(i + 2) for i in np.flatnonzero(wrong)[:5])
-            raise DataError(f"{name}: {sentence} ({int(wrong.sum())} rows; lines {where}).")
-    owner = cohort.table.set_index("ecg_id")["patient_id"]
-    wrong = owner.loc[given["ecg_id"]].to_numpy() != given["patient_id"].to_numpy()
-    if wrong.any():
-        line = given.iloc[int(np.flatnonzero(wrong)[0])]
-        raise DataError(
-            f"{name}: ECG {line['ecg_id']} belongs to patient {owner.loc[line['ecg_id']]} in the "
-            f"cohort, not to {line['patient_id']} ({int(wrong.sum())} rows); check the join."
-        )
+    rest = cohort.table[~cohort.table["patient_id"].isin(table["patient_id"])]
+    sieve = Sieve(rest[["patient_id", "ecg_id"]].drop_duplicates("patient_id"), "cohort")
+    sieve.leave_out(np.ones(len(sieve.table), bool), "unknown_age", "the age is not known")
+    return table, sieve.left_out()

@@ -332,7 +332,7 @@ def baseline_scores(study: Study) -> dict[str, np.ndarray]:
         "findings": _cox_score(study, study.findings),
         "findings + age + sex": _cox_score(study, np.hstack([study.findings, person])),
     }
-    if study.outcomes.simulated:
+    if study.outcomes.simulated and "eta" in table:
         scores["true hazard"] = table["eta"].to_numpy()[study.test]
     return scores
 
