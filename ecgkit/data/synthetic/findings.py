@@ -29,16 +29,23 @@ EFFECTS = {
     "LPFB": conduction.left_posterior_block,
     "RVH": size.right_hypertrophy,
     "CLBBB": conduction.complete_lbbb,
+    "ILBBB": conduction.incomplete_lbbb,
+    "IVCD": conduction.ventricular_delay,
     "PACE": rhythm.pacemaker,
     "AFIB": rhythm.atrial_fibrillation,
     "AFLT": rhythm.atrial_flutter,
-    "LVH": size.ventricular_hypertrophy,
-    "VCLVH": size.high_voltage,
+    "SEHYP": size.septal_hypertrophy,
+    "LVH": size.left_hypertrophy,
+    "VCLVH": size.high_voltage_of_lvh,
+    "HVOLT": size.high_voltage,
     "LVOLT": size.low_voltage,
     "CRBBB": conduction.complete_rbbb,
     "IRBBB": conduction.incomplete_rbbb,
+    "RAO/RAE": size.right_atrium,
     "LAO/LAE": size.left_atrium,
     "1AVB": conduction.first_degree_block,
+    "LPR": conduction.long_pr,
+    "WPW": conduction.pre_excitation,
     "NDT": stt.t_flat,
     "LOWT": stt.t_flat,
     "INVT": stt.t_inverted,
@@ -56,7 +63,7 @@ EFFECTS = {
     "PAC": rhythm.atrial_beats,
 }
 # Statements that only name what another one already drew.
-DESCRIPTIVE = ("NORM", "ABQRS", "QWAVE", "LPR", "NT_", "TAB_", "PRC(S)")
+DESCRIPTIVE = ("NORM", "ABQRS", "QWAVE", "NT_", "TAB_", "PRC(S)")
 
 
 def apply_findings(

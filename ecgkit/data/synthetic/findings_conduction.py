@@ -1,100 +1,280 @@
 """SCP findings of conduction: one function per code, each with its criterion.
 
-Each takes (hearts, rows (n,) int, u (n,) severity 0 mild .. 1 marked, rng) and changes those rows
-of the hearts in place; `findings` holds the table of all codes and their order.
+Criteria after the AHA/ACCF/HRS 2009 recommendations, part III: intraventricular conduction
+disturbances (Surawicz et al., J Am Coll Cardiol 53:976); PR after the Minnesota code. A block is
+drawn onto the patient's own heart, so that size, axis and position stay the patient's; its shape
+varies from one patient to the next. Each function takes (hearts, rows (n,) int, u (n,) severity 0
+mild .. 1 marked, rng) and changes those rows of the hearts in place; `findings` holds the table of
+all codes and their order.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic.hearts import (
-    P1,
-    P_WAVES,
-    QRS_WAVES,
-    R1,
-    R2,
-    Hearts,
-    J,
-    L,
-    Q,
-    S,
-    T,
-    rotate,
+from ecgkit.data.synthetic.hearts import LEADS8, R1, R2, Hearts, J, L, Q, S, T
+from ecgkit.data.synthetic.shaping import (
+    BEFORE,
+    FS,
+    LEAD,
+    main_vector,
+    p_span,
+    pr_interval,
+    qrs_beat,
+    qrs_width,
+    set_pr,
+    spread,
+    turn_axis,
+    vector,
+    widen_qrs,
 )
 
-_MAIN = [R1, R2]
+_MAIN = (R1, R2)
+_V1 = LEADS8.index("V1")
+
+
+# --- from atria to ventricles ---------------------------------------------------------------------
 
 
 def first_degree_block(h: Hearts, rows, u, rng):
-    """1AVB: PR above 200 ms; here 215-310."""
-    start = (h.centre[rows, P1] - 2.2 * h.rise[rows, P1])[:, None]
-    onset = (h.centre[rows, Q] - 2.2 * h.rise[rows, Q])[:, None]
-    wanted = (0.215 + 0.09 * u)[:, None]
-    h.centre[np.ix_(rows, P_WAVES)] -= wanted - (onset - start)
+    """1AVB: PR above 200 ms (Minnesota 6-3 takes 220); most 205-250, the longest 340."""
+    longer = rng.gamma(1.5, 0.022, len(rows)).clip(0, 0.10)
+    set_pr(h, rows, 0.204 + 0.03 * u + longer)
+
+
+def long_pr(h: Hearts, rows, u, rng):
+    """LPR: PR just above 200 ms, the wording for what is not yet called a block."""
+    set_pr(
+        h,
+        rows,
+        np.maximum(pr_interval(h, rows), 0.200 + 0.025 * u + rng.gamma(1, 0.008, len(rows))),
+    )
+
+
+# --- bundle branches ------------------------------------------------------------------------------
 
 
 def complete_rbbb(h: Hearts, rows, u, rng):
-    """CRBBB: QRS >= 120 ms, late R' in V1 (rsR'), wide S in I and V6, T against it in V1-V2."""
-    size = 0.8 + 0.5 * u * rng.uniform(0.6, 1.2, len(rows))
-    h.dipole[rows, L] = size[:, None] * np.array([-0.50, 0.02, -0.48])
-    h.centre[rows, L] = 0.054 + 0.014 * u
-    h.rise[rows, L] = h.fall[rows, L] = 0.0150 + 0.004 * u
-    h.dipole[rows, S] *= 0.5
-    h.dipole[rows, T] += size[:, None] * np.array([0.06, 0.0, 0.17])
+    """CRBBB: QRS >= 120 ms, R' in V1-V2 taller than r, S in I and V6 longer than R or 40 ms; ST-T
+    against R' in V1-V2 (AHA 2009 III).
+
+    The first 60-80 ms are the patient's own. One in six loses S in V1 (a notched R), in others it
+    stays deep.
+    """
+    n = len(rows)
+    h.dipole[rows, S] *= rng.uniform(0.1, 0.9, (n, 1))
+    h.centre[rows, L] = 0.054 + 0.012 * u + rng.normal(0, 0.003, n)
+    h.rise[rows, L] = 0.0135 + 0.003 * u + rng.uniform(0, 0.002, n)
+    h.fall[rows, L] = 0.0150 + 0.006 * u + rng.uniform(0, 0.003, n)
+    forward = rng.uniform(-62, -22, n)  # from mostly rightward to mostly forward
+    h.dipole[rows, L] = vector(np.ones(n), 180 + rng.normal(0, 22, n), forward)
+    notched = np.flatnonzero(rng.random(n) < 0.17)
+    h.dipole[rows[notched], R2, 2] -= rng.uniform(0.4, 0.9, len(notched))
+    _late_r(h, rows, (0.30 + 0.45 * u) * spread(rng, n, 0.4))
+    width = 0.122 + 0.020 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03)
+    widen_qrs(h, rows, np.maximum(width, qrs_width(h, rows)))
+    _against(h, rows, h.dipole[rows, L], rng.uniform(0.02, 0.08, n), rng.uniform(0.12, 0.42, n))
 
 
 def incomplete_rbbb(h: Hearts, rows, u, rng):
-    """IRBBB: rsr' in V1 with QRS below 120 ms."""
-    size = 0.55 + 0.3 * u
-    h.dipole[rows, L] = size[:, None] * np.array([-0.34, 0.0, -0.42])
-    h.centre[rows, L] = 0.040 + 0.004 * u
-    h.rise[rows, L] = h.fall[rows, L] = 0.010
+    """IRBBB: rSr' in V1 or V2 with QRS below 120 ms; r' from a tip to R' above r (AHA 2009 III)."""
+    n = len(rows)
+    h.centre[rows, L] = 0.041 + 0.003 * u + rng.normal(0, 0.002, n)
+    h.rise[rows, L] = h.fall[rows, L] = 0.0088 + 0.0015 * rng.random(n)
+    h.dipole[rows, S] *= rng.uniform(0.4, 0.9, (n, 1))
+    h.dipole[rows, L] = vector(np.ones(n), 180 + rng.normal(0, 30, n), rng.uniform(-65, -25, n))
+    _late_r(h, rows, (0.05 + 0.22 * u) * spread(rng, n, 0.4))
+    width = qrs_width(h, rows)
+    widen_qrs(h, rows, np.clip(width, 0.096, 0.113 + 0.004 * u))
+    _against(h, rows, h.dipole[rows, L], np.zeros(n), rng.uniform(0.0, 0.45, n))
 
 
-def _turn(h: Hearts, rows, waves, frontal: float, horizontal: float) -> None:
-    """Gives redrawn waves a share of the turn the patient's own heart had."""
-    part = h.dipole[np.ix_(rows, waves)]
-    rotate(part, frontal * h.turn[rows, 0], (0, 1))
-    rotate(part, horizontal * h.turn[rows, 1], (0, 2))
-    h.dipole[np.ix_(rows, waves)] = part
+def _late_r(h: Hearts, rows, height) -> None:
+    """Sizes the late wave L so that V1 stands at `height` (n,) mV at its peak, whatever else is
+    drawn there.
+    """
+    beat = qrs_beat(h, rows, waves=(Q, R1, R2, S))
+    at = np.round((h.centre[rows, L] + BEFORE) * FS).astype(int)
+    there = beat[np.arange(len(rows)), LEAD["V1"], at]
+    one = (h.dipole[rows, L] * h.field[rows, _V1]).sum(axis=1)
+    h.dipole[rows, L] *= ((height - there) / one).clip(0.1, 2.6)[:, None]
+
+
+def _against(h: Hearts, rows, main, st, t) -> None:
+    """Secondary ST-T: adds to J and T `st`, `t` (n,) times the vector `main` (n, 3), reversed."""
+    h.dipole[rows, J] -= st[:, None] * main
+    h.dipole[rows, T] -= t[:, None] * main
 
 
 def complete_lbbb(h: Hearts, rows, u, rng):
-    """CLBBB: QRS >= 120 ms, no septal q, broad notched R in I, V5, V6, deep S in V1-V3, ST-T
-    against the QRS.
+    """CLBBB: QRS >= 120 ms, broad notched or slurred R in I, aVL, V5 and V6 without q, R peak
+    after 60 ms in V5-V6, rS or QS in V1-V3, ST-T against the QRS (AHA 2009 III).
+    """
+    width = 0.123 + 0.029 * u + rng.gamma(1.5, 0.006, len(rows)).clip(0, 0.03)
+    _draw_lbbb(h, rows, rng, np.ones(len(rows)))
+    widen_qrs(h, rows, width)
+    h.qtc[rows] += 0.35 * (width - 0.09)
+
+
+def incomplete_lbbb(h: Hearts, rows, u, rng):
+    """ILBBB: the shape of LBBB, R slurred and no q in V5-V6, at a QRS of 110-119 ms (AHA 2009
+    III).
+    """
+    _draw_lbbb(h, rows, rng, 0.35 + 0.3 * u)
+    widen_qrs(h, rows, 0.1115 + 0.005 * u + 0.001 * rng.random(len(rows)))
+
+
+def _draw_lbbb(h: Hearts, rows, rng, share) -> None:
+    """Redraws the QRS as spreading from right to left: two or three lobes left and back, the
+    second later, so that R is notched; V3-V4 may stay negative. `share` (n,): of the secondary
+    ST-T.
     """
     n = len(rows)
-    grow = np.exp(0.15 * rng.standard_normal((n, 1)))
-    h.dipole[rows, Q] = np.array([0.10, 0.10, -0.02])
-    h.dipole[rows, R1] = grow * np.array([0.62, 0.22, 0.52])
-    h.dipole[rows, R2] = grow * np.array([0.72, 0.18, 0.62])
+    own = main_vector(h, rows)
+    size = np.linalg.norm(own, axis=1).clip(0.5, 1.5) * 1.5 * spread(rng, n, 0.18)
+    axis = 0.7 * np.rad2deg(np.arctan2(own[:, 1], own[:, 0])).clip(-60, 85) - 16
+    axis = (axis + rng.normal(0, 16, n)).clip(-65, 75)
+    back = (48 + rng.normal(0, 10, n)).clip(22, 66)
+    gap = rng.uniform(0.031, 0.044, n)  # the wider, the deeper the notch
+    lobes = (
+        (R1, 0.0, 0.0150, rng.uniform(0.50, 0.95, n), -16),
+        (R2, gap, rng.uniform(0.0155, 0.0205, n), rng.uniform(0.80, 1.15, n), 4),
+        (L, gap + 0.030, 0.0145, rng.uniform(0.10, 0.45, n), 6),
+    )
+    late = (size * rng.uniform(-0.1, 1.0, n).clip(0, None))[:, None]  # S reaches V4, V5
+    late = late * np.array([0, 0, 0, -0.15, -0.45, -0.60, -0.35, -0.10])
+    for wave, centre, sd, part, more_back in lobes:
+        turned = axis + rng.normal(0, 9, n)
+        h.dipole[rows, wave] = vector(size * part, turned, back + more_back + rng.normal(0, 6, n))
+        h.local[rows, wave] = part[:, None] * late
+        h.centre[rows, wave] = centre
+        h.rise[rows, wave] = h.fall[rows, wave] = sd
+    _first_septum(h, rows, rng)
+    h.centre[rows, J], h.rise[rows, J] = gap + 0.078, 0.018
+    st, t = share * rng.uniform(0.04, 0.13, n), share * rng.uniform(0.16, 0.44, n)
+    h.dipole[rows, T] *= 1 - share[:, None] * rng.uniform(0.4, 1.0, (n, 1))
+    main = vector(size, axis + rng.normal(0, 18, n), back + rng.normal(0, 12, n))
+    _against(h, rows, main, st, t)
+    for wave, ratio in ((J, st), (T, t)):
+        h.local[rows, wave] -= ratio[:, None] * late
+
+
+def _first_septum(h: Hearts, rows, rng) -> None:
+    """The septum from right to left: no q in I and V6; r in V1-V3, or none (QS)."""
+    n = len(rows)
+    forward = np.where(rng.random(n) < 0.65, rng.uniform(-0.34, -0.06, n), 0.06)
+    h.dipole[rows, Q] = np.stack(
+        [rng.uniform(0.06, 0.20, n), rng.normal(0.05, 0.08, n), forward], axis=1
+    )
+    h.local[rows, Q] = 0
+    h.centre[rows, Q], h.rise[rows, Q], h.fall[rows, Q] = -0.027, 0.0095, 0.0095
     h.dipole[rows, S] = 0
-    h.dipole[rows, L] = grow * np.array([0.25, 0.05, 0.20])
-    h.centre[rows, R1], h.rise[rows, R1], h.fall[rows, R1] = 0.000, 0.015, 0.018
-    h.centre[rows, R2] = 0.042 + 0.010 * u
-    h.rise[rows, R2] = h.fall[rows, R2] = 0.017 + 0.003 * u
-    h.centre[rows, L], h.rise[rows, L], h.fall[rows, L] = 0.070 + 0.012 * u, 0.013, 0.015
-    h.centre[rows, J] = 0.115 + 0.015 * u
-    h.dipole[rows, J] = grow * np.array([-0.07, -0.02, -0.13])
-    h.dipole[rows, T] = grow * np.array([-0.20, -0.04, -0.30]) * (0.8 + 0.4 * u)[:, None]
-    _turn(h, rows, [*QRS_WAVES, J, T], 0.9, 0.5)
+    h.local[rows, S] = 0
+
+
+# --- fascicles ------------------------------------------------------------------------------------
 
 
 def left_anterior_block(h: Hearts, rows, u, rng):
-    """LAFB: axis -45 to -90 degrees, qR in I and aVL, rS in II, III, aVF, QRS below 120 ms."""
-    size = np.linalg.norm(h.dipole[rows][:, _MAIN], axis=2).mean(axis=1)[:, None]
-    h.dipole[rows, Q, 1] = 0.20 + 0.08 * u
-    h.dipole[rows, R1] = size * np.array([0.75, -0.35, 0.12])
-    h.dipole[rows, R2] = size * (np.array([0.52, -0.62, 0.36]) + np.outer(u, [-0.05, -0.30, 0.0]))
-    h.dipole[rows, S] = size * np.array([0.10, -0.32, 0.45])
-    _turn(h, rows, QRS_WAVES, 0.25, 0.6)
-    h.centre[rows, S] += 0.006
+    """LAFB: axis -45 to -90 degrees, qR in aVL, rS in II, III, aVF, QRS below 120 ms (AHA 2009
+    III); mild ones only -30 to -45.
+    """
+    n = len(rows)
+    h.dipole[rows, Q, 1] = rng.uniform(0.12, 0.34, n)  # first downward: r in II, III, aVF
+    h.dipole[rows, Q, 0] = -rng.uniform(0.08, 0.22, n)
+    _fan(h, rows, (5, -50, -80), (0.85, 1.0, 0.45), rng)
+    side = rng.uniform(0.1, 0.9, (n, 1)) * np.linalg.norm(main_vector(h, rows), axis=1)[:, None]
+    h.local[rows, S] += side * np.array([0, 0, 0, 0, -0.1, -0.4, -0.9, -0.9])  # S in V5, V6
+    h.centre[rows, R2] += 0.003
+    h.centre[rows, S] += rng.uniform(0.0, 0.005, n)
+    h.rise[rows, S] *= 1.15
+    sure = np.clip(u / 0.35, 0, 1)
+    axis = -32 - 16 * sure - 18 * (u - 0.35).clip(0, 1) - rng.gamma(1.4, 3.0, n).clip(0, 22)
+    turn_axis(h, rows, axis, (R1, R2, S))
+    widen_qrs(h, rows, (qrs_width(h, rows) * rng.uniform(1.0, 1.10, n)).clip(None, 0.116))
 
 
 def left_posterior_block(h: Hearts, rows, u, rng):
-    """LPFB: axis above +100 degrees, rS in I and aVL, qR in III and aVF."""
-    size = np.linalg.norm(h.dipole[rows][:, _MAIN], axis=2).mean(axis=1)[:, None]
-    h.dipole[rows, Q, :2] = 0.18, -0.18
-    h.dipole[rows, R1] = size * np.array([0.15, 0.85, 0.15])
-    h.dipole[rows, R2] = size * (np.array([-0.25, 0.75, 0.35]) - np.outer(0.25 * u, [1, 0, 0]))
+    """LPFB: axis +90 to +180 degrees, rS in I and aVL, qR in III and aVF, QRS below 120 ms (AHA
+    2009 III).
+    """
+    n = len(rows)
+    h.dipole[rows, Q, 0] = rng.uniform(0.10, 0.26, n)  # first left and up: r in I, q in III
+    h.dipole[rows, Q, 1] = -rng.uniform(0.12, 0.28, n)
+    _fan(h, rows, (75, 108, 150), (0.9, 1.0, 0.35), rng)
+    turn_axis(h, rows, 91 + 22 * u + rng.gamma(1.3, 5, n).clip(0, 40), (R1, R2, S))
+    widen_qrs(h, rows, (qrs_width(h, rows) * rng.uniform(1.0, 1.12, n)).clip(None, 0.116))
+
+
+def _fan(h: Hearts, rows, angles, sizes, rng) -> None:
+    """Spreads R1, R2 and S over `angles` of the frontal plane, `sizes` times what the heart's main
+    vector has there; the way backward stays the patient's.
+    """
+    n = len(rows)
+    main = main_vector(h, rows)
+    flat = np.linalg.norm(main[:, :2], axis=1).clip(0.35, None)
+    for wave, angle, part in zip((R1, R2, S), angles, sizes):
+        drawn = vector(flat * part * spread(rng, n, 0.15), angle + rng.normal(0, 8, n), 0.0)
+        h.dipole[rows, wave, :2] = drawn[:, :2]
+
+
+# --- elsewhere ------------------------------------------------------------------------------------
+
+
+def ventricular_delay(h: Hearts, rows, u, rng):
+    """IVCD: QRS above 110 ms with the pattern of neither bundle branch (AHA 2009 III): broad and
+    notched, some with a late S to the right.
+    """
+    n = len(rows)
+    apart = rng.uniform(0.0, 0.007, n)
+    h.centre[rows, R1] -= apart
+    h.centre[rows, R2] += apart
+    h.centre[rows, L], h.rise[rows, L], h.fall[rows, L] = 0.046, 0.011, 0.012
+    right = (rng.random(n) < 0.5)[:, None] * rng.uniform(0.1, 0.35, (n, 1))
+    h.dipole[rows, L] = right * np.array([-0.9, 0.0, 0.55]) + rng.normal(0, 0.07, (n, 3))
+    h.local[rows, L] += rng.normal(0, 0.06, (n, 8))
+    widen_qrs(h, rows, 0.1115 + 0.018 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03))
+    _against(h, rows, main_vector(h, rows), 0.05 * u, 0.25 * u * rng.random(n))
+
+
+# Where the extra pathway enters, the delta wave points away from: (axis, azimuth back), chance.
+PATHWAYS = {
+    "left lateral": ((115, -40), 0.45),  # delta negative in I, aVL; R in V1
+    "posteroseptal": ((-55, -30), 0.27),  # negative in II, III, aVF; R from V2 on
+    "right lateral": ((-15, 42), 0.16),  # like LBBB
+    "anteroseptal": ((60, 35), 0.12),
+}
+
+
+def pre_excitation(h: Hearts, rows, u, rng):
+    """WPW: PR below 120 ms, delta wave, QRS above 110 ms, ST-T against the delta wave (AHA 2009
+    III; pathways after Arruda et al. 1998).
+    """
+    n = len(rows)
+    ways, chances = zip(*PATHWAYS.values())
+    way = np.array(ways)[rng.choice(len(ways), n, p=chances)]
+    angles = way + rng.normal(0, 13, (n, 2))
+    size = np.linalg.norm(main_vector(h, rows), axis=1).clip(0.5, 1.6)
+    share = (0.15 + 0.45 * u)[:, None]  # how much of the ventricles the pathway takes
+    for wave, part in ((R1, 1.0), (R2, 0.6), (S, 0.4)):
+        drawn = vector(size, angles[:, 0], angles[:, 1])
+        h.dipole[rows, wave] += part * share * (drawn - h.dipole[rows, wave])
+    h.dipole[rows, Q] = vector(size * (0.24 + 0.16 * u) * spread(rng, n, 0.2), *angles.T)
+    h.local[rows, Q] = 0
+    h.centre[rows, Q] = -0.034 - 0.006 * u
+    h.rise[rows, Q], h.fall[rows, Q] = 0.0135 + 0.003 * u, 0.016
+    widen_qrs(h, rows, 0.1135 + 0.028 * u + rng.gamma(1.3, 0.004, n).clip(0, 0.02))
+    set_pr(h, rows, (0.116 - 0.022 * u - rng.gamma(1.5, 0.004, n)).clip(0.075, None))
+    _shorten_p(h, rows)
+    main = vector(size, angles[:, 0], angles[:, 1])
+    _against(h, rows, main, 0.10 * share[:, 0], share[:, 0] * rng.uniform(0.15, 0.55, n))
+
+
+def _shorten_p(h: Hearts, rows) -> None:
+    """The P wave ends where the delta wave begins or soon after: PR is P then."""
+    start, end = p_span(h, rows)
+    fits = ((pr_interval(h, rows) + 0.010) / (end - start)).clip(None, 1.0)[:, None]
+    at = np.ix_(rows, (0, 1))
+    h.centre[at] = start[:, None] + (h.centre[at] - start[:, None]) * fits
+    h.rise[at] *= fits
+    h.fall[at] *= fits
