@@ -80,6 +80,11 @@ class KitConfig:
     # the demo is scored on patients it was not tuned on (one change followed a look at them: see
     # INNER_LR in fewshot.py). Tune on 7, never on the default.
     cohort_seed: int = setting("seed of the simulated cohort, apart from `seed`", 2026)
+    prevalence: str = setting(
+        "findings in the simulated cohort: learning (rare ones lifted) | ptbxl (as often as there)",
+        "learning",
+        choices=("learning", "ptbxl"),
+    )
     flavour: str = setting(
         "ECG-QA wording: template | paraphrased", "paraphrased", choices=("template", "paraphrased")
     )

@@ -256,13 +256,17 @@ def _simulated_folder(config: KitConfig) -> Path:
     """The folder of the simulated cohort this config asks for, written now if it is not there."""
     rates = (sources.adapter(sources.SYNTHETIC).base_rate(config.fs),)
     code = [path.read_text() for path in _simulator_files()]
-    recipe = short_hash([config.cohort_size, config.cohort_seed, rates, code])
+    asked = {
+        "n_ecgs": config.cohort_size,
+        "seed": config.cohort_seed,
+        "rates": rates,
+        "prevalence": config.prevalence,
+    }
+    recipe = short_hash([asked, code])
     synthetic = importlib.import_module("ecgkit.data.synthetic")
     return runtime.write_once(
         runtime.cache_dir() / f"synthetic-{recipe}",
-        lambda scratch: synthetic.write_cohort(
-            scratch, n_ecgs=config.cohort_size, seed=config.cohort_seed, rates=rates
-        ),
+        lambda scratch: synthetic.write_cohort(scratch, **asked),
     )
 
 

@@ -23,13 +23,11 @@ from ecgkit.data.synthetic import anatomy, artefacts, findings
 from ecgkit.data.synthetic import render as drawing
 from ecgkit.data.synthetic.patients import Visits, draw_visits
 from ecgkit.data.synthetic.rhythm import draw_beats
-from ecgkit.data.synthetic.truth import ground_truth, wave_axes
+from ecgkit.data.synthetic.truth import ground_truth
 from ecgkit.data.wfdb_write import PTBXL, RecordStyle, to_adc, twelve_lead_adc, write_wfdb
 from ecgkit.types import DataError
 
 CHUNK, SECONDS = 256, 10
-# What `render` measures beside PTB-XL's truth: axes of the P and the T wave.
-WAVE_AXES = ("p_axis_deg", "t_axis_deg")
 
 
 @dataclass
@@ -44,18 +42,21 @@ class Population:
     noise: artefacts.Artefacts
     seconds: np.ndarray
     rng: np.random.Generator
+    prevalence: str = "learning"
 
     def __len__(self) -> int:
         return len(self.visits.table)
 
 
-def draw_population(n_ecgs: int, seed: int) -> Population:
-    """Patients, their visits and disturbances for `n_ecgs` recordings of 10 s."""
+def draw_population(n_ecgs: int, seed: int, prevalence: str = "learning") -> Population:
+    """Patients, their visits and disturbances for `n_ecgs` recordings of 10 s. `prevalence`: one of
+    `prevalence.TABLES`.
+    """
     rng = np.random.default_rng([seed, 0])
-    visits = draw_visits(n_ecgs, rng)
+    visits = draw_visits(n_ecgs, rng, prevalence)
     latents = rng.standard_normal((visits.table["patient"].max() + 1, anatomy.N_LATENTS))
     noise = artefacts.draw_artefacts(n_ecgs, rng)
-    return Population(seed, visits, latents, noise, np.full(n_ecgs, SECONDS), rng)
+    return Population(seed, visits, latents, noise, np.full(n_ecgs, SECONDS), rng, prevalence)
 
 
 def keep(people: Population, rows: np.ndarray) -> Population:
@@ -73,6 +74,7 @@ def keep(people: Population, rows: np.ndarray) -> Population:
         _take(people.noise, rows, text=text),
         people.seconds[rows],
         people.rng,
+        people.prevalence,
     )
 
 
@@ -108,7 +110,7 @@ def render(
     jobs: int = 0,
 ) -> pd.DataFrame:
     """Writes every recording at every rate of `names` (rate in Hz -> N names) and returns the
-    truth, one row per record in the population's order: `ground_truth` and WAVE_AXES.
+    truth, one row per record in the population's order (`ground_truth`).
 
     `jobs` processes, 0 = as many as there are cores once that is worth it.
     """
@@ -151,13 +153,14 @@ def _render_chunk(chunk: Chunk) -> pd.DataFrame:
     rng = np.random.default_rng([chunk.seed, 1, chunk.start])
     age, sex = (chunk.people[name].to_numpy() for name in ("age", "sex"))
     hearts = anatomy.normal_hearts(chunk.latents, age, sex, rng)
+    hearts.mi_stage = chunk.people["mi_stage"].to_numpy(dtype=float)
     findings.apply_findings(hearts, chunk.has, chunk.severity, rng)
     truths = []
     for seconds in np.unique(chunk.seconds).tolist():  # all of one length at once
         rows = np.flatnonzero(chunk.seconds == seconds)
         some = hearts if len(rows) == len(hearts) else _take(hearts, rows)
         times = draw_beats(some, seconds, rng)
-        truth = ground_truth(some, times, seconds).join(wave_axes(some))
+        truth = ground_truth(some, times, seconds)
         truths.append(truth.set_index(rows))
         _write_signals(chunk, some, times, rows, seconds, rng)
     return pd.concat(truths).sort_index()
