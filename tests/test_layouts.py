@@ -273,7 +273,8 @@ def test_a_cohort_opens_with_leads_in_order_and_codes_back(folders, layout):
     wanted = truth.loc[table.index, "scp_codes"]
     pairs = [(code in table.at[i, "scp_codes"]) for i, codes in wanted.items() for code in codes]
     print(f"{layout}: {np.mean(pairs):.1%} of {len(pairs)} drawn SCP codes come back")
-    assert np.mean(pairs) > (0.99 if layout == "mimic-iv-ecg" else 0.75)
+    # SNOMED CT as the challenges use it has no places of infarcts and one abnormal T for all.
+    assert np.mean(pairs) > (0.99 if layout == "mimic-iv-ecg" else 0.6)
     assert table.groupby("patient_id")["fold"].nunique().max() == 1
     truth_age = truth.loc[table.index, "age"].clip(upper=89)
     assert (abs(table["age"].clip(upper=89) - truth_age) <= 1).all()

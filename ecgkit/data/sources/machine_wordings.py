@@ -15,58 +15,70 @@ PLAIN, HEDGED = 100.0, 50.0  # likelihoods of a finding stated and of one only h
 _WORDINGS = """
 SR|Sinus rhythm;Normal sinus rhythm
 SBRAD|Sinus bradycardia;Marked sinus bradycardia
-STACH|Sinus tachycardia
-SARRH|Sinus arrhythmia;Marked sinus arrhythmia
+STACH|Sinus tachycardia;Marked sinus tachycardia;Rapid sinus tachycardia
+SARRH|Sinus arrhythmia;Marked sinus arrhythmia;Respiratory sinus arrhythmia
 AFIB|Atrial fibrillation;Atrial fibrillation with rapid ventricular response|\
 Probable atrial fibrillation
-AFLT|Atrial flutter|Probable atrial flutter
-SVTAC|Supraventricular tachycardia|Probable supraventricular tachycardia
-PSVT|Paroxysmal supraventricular tachycardia
-SVARR|Supraventricular arrhythmia
+AFLT|Atrial flutter;Atrial flutter with 4:1 A-V block;Atrial flutter with variable A-V block|\
+Probable atrial flutter
+SVTAC|Supraventricular tachycardia;Atrial tachycardia;Narrow QRS supraventricular tachycardia|\
+Probable supraventricular tachycardia
+PSVT|Paroxysmal supraventricular tachycardia;PSVT;Run of paroxysmal supraventricular tachycardia
+SVARR|Supraventricular arrhythmia;Unclassified supraventricular arrhythmia
 PACE|Ventricular pacing;Pacemaker rhythm - no further analysis;Ventricular-paced rhythm
-BIGU|Ventricular bigeminy
-TRIGU|Ventricular trigeminy
+BIGU|Ventricular bigeminy;Bigeminy;Bigeminal pattern
+TRIGU|Ventricular trigeminy;Trigeminy;Trigeminal pattern
 PVC|PVC(s);Multifocal PVCs;Premature ventricular contractions
-PAC|PAC(s);Premature atrial contractions
-PRC(S)|Premature complexes
-1AVB|1st degree A-V block;First degree AV block|Borderline 1st degree A-V block
-2AVB|2nd degree A-V block, Mobitz I;Second degree AV block, Mobitz II
-3AVB|Complete A-V block;3rd degree A-V block
-LPR|Prolonged PR interval|Borderline prolonged PR interval
-WPW|WPW pattern
+PAC|PAC(s);Premature atrial contractions;Atrial premature complex(es);\
+Supraventricular extrasystoles
+PRC(S)|Premature complexes;Premature ectopic complexes;Ectopic beats
+1AVB|1st degree A-V block;First degree AV block;First-degree A-V conduction delay|\
+Borderline 1st degree A-V block
+2AVB|2nd degree A-V block, Mobitz I;Second degree AV block, Mobitz II;\
+2nd degree A-V block (Wenckebach);Second degree A-V block
+3AVB|Complete A-V block;3rd degree A-V block;Complete heart block;Third degree AV block
+LPR|Prolonged PR interval;Long PR interval|Borderline prolonged PR interval
+WPW|WPW pattern;Wolff-Parkinson-White pattern;Ventricular pre-excitation
 LNGQT|Prolonged QT interval;Long QTc interval|Borderline prolonged QT interval
-CLBBB|Left bundle branch block
+CLBBB|Left bundle branch block;LBBB;Complete left bundle branch block
 CRBBB|Right bundle branch block;RBBB
-ILBBB|Incomplete LBBB;Incomplete left bundle branch block
+ILBBB|Incomplete LBBB;Incomplete left bundle branch block;ILBBB
 IRBBB|Incomplete RBBB;Incomplete right bundle branch block
-IVCD|IV conduction defect;Nonspecific intraventricular conduction delay|\
-Borderline intraventricular conduction delay
-LAFB|Left anterior fascicular block
-LPFB|Left posterior fascicular block
+IVCD|IV conduction defect;Nonspecific intraventricular conduction delay;\
+Intraventricular conduction defect;IVCD|Borderline intraventricular conduction delay
+LAFB|Left anterior fascicular block;LAFB;Left anterior hemiblock
+LPFB|Left posterior fascicular block;LPFB;Left posterior hemiblock
 LVH|Left ventricular hypertrophy;LVH
 VCLVH|Left ventricular hypertrophy by voltage only;Voltage criteria for LVH|\
 Minimal voltage criteria for LVH
-RVH|Right ventricular hypertrophy
-SEHYP|Septal hypertrophy
-LAO/LAE|Left atrial enlargement;Left atrial abnormality|\
-Possible left atrial abnormality;Consider left atrial abnormality
-RAO/RAE|Right atrial enlargement;Right atrial abnormality
+RVH|Right ventricular hypertrophy;RVH;Right ventricular hypertrophy by tall R in V1
+SEHYP|Septal hypertrophy;Septal hypertrophy pattern;Marked septal hypertrophy
+LAO/LAE|Left atrial enlargement;Left atrial abnormality|Possible left atrial abnormality;\
+Consider left atrial abnormality
+RAO/RAE|Right atrial enlargement;Right atrial abnormality;Right atrial overload|\
+Consider right atrial enlargement
 LVOLT|Low QRS voltages;Generalized low QRS voltages;Low QRS voltages in limb leads
-HVOLT|High QRS voltage|Borderline high QRS voltage - probable normal variant
-QWAVE|Abnormal Q waves of undetermined cause
-ABQRS|Abnormal QRS
-IMI|Inferior infarct - age undetermined;INFERIOR INFARCT, old
+HVOLT|High QRS voltage;High QRS voltages;High voltage|\
+Borderline high QRS voltage - probable normal variant
+QWAVE|Abnormal Q waves of undetermined cause;Q waves of undetermined significance;Deep Q waves
+ABQRS|Abnormal QRS;Abnormal QRS configuration
+IMI|Inferior infarct - age undetermined;INFERIOR INFARCT, old;\
+Inferior myocardial infarction, possibly acute;Inferior infarct, recent
 ASMI|Anteroseptal infarct - age undetermined;Septal infarct - age undetermined|\
 Cannot rule out anteroseptal infarct - age undetermined;Possible septal infarct - age undetermined
 AMI|Anterior infarct - age undetermined;ANTERIOR INFARCT, old|\
 Possible anterior infarct - age undetermined;\
 Poor R wave progression - cannot rule out anterior infarct
-ALMI|Anterolateral infarct - age undetermined
-LMI|Lateral infarct - age undetermined
-ILMI|Inferolateral infarct - age undetermined;Inferior and lateral infarct - age undetermined
-IPMI|Inferoposterior infarct - age undetermined
-IPLMI|Inferoposterolateral infarct - age undetermined
-PMI|Posterior infarct - age undetermined|Possible posterior extension of infarct
+ALMI|Anterolateral infarct - age undetermined;Anterolateral infarct, old;\
+Anterolateral myocardial infarction
+LMI|Lateral infarct - age undetermined;Lateral infarct, old;\
+High lateral infarct - age undetermined
+ILMI|Inferolateral infarct - age undetermined;Inferior and lateral infarct - age undetermined;\
+Inferolateral infarct, old
+IPMI|Inferoposterior infarct - age undetermined;Inferior and posterior infarct - age undetermined
+IPLMI|Inferoposterolateral infarct - age undetermined;Inferior, posterior and lateral infarct
+PMI|Posterior infarct - age undetermined;Posterior infarct, old;Posterior myocardial infarction|\
+Possible posterior extension of infarct
 ISC_|Widespread ST-T changes suggest myocardial ischemia|\
 Extensive ST-T changes may be due to myocardial ischemia
 ISCAL|Anterolateral ST-T changes suggest myocardial injury/ischemia|\
@@ -81,23 +93,25 @@ ISCLA|Lateral ST-T changes suggest myocardial injury/ischemia|\
 Lateral ST-T changes may be due to myocardial ischemia
 ISCAN|Anterior ST-T changes suggest myocardial injury/ischemia|\
 Anterior ST-T changes may be due to myocardial ischemia
-INJAS|Marked anteroseptal subendocardial injury
-INJAL|Marked anterolateral subendocardial injury
-INJIN|Marked inferior subendocardial injury
-INJLA|Marked lateral subendocardial injury
-INJIL|Marked inferolateral subendocardial injury
-ANEUR|ST-T pattern of ventricular aneurysm
-DIG|Digitalis effect
-EL|Electrolyte disturbance|Tall T waves - consider hyperkalemia
-NST_|Nonspecific ST-T changes;Minor ST changes are nonspecific|\
-Borderline nonspecific ST-T changes
+INJAS|Marked anteroseptal subendocardial injury;Anteroseptal subendocardial injury;\
+Septal subendocardial injury
+INJAL|Marked anterolateral subendocardial injury;Anterolateral subendocardial injury
+INJIN|Marked inferior subendocardial injury;Inferior subendocardial injury
+INJLA|Marked lateral subendocardial injury;Lateral subendocardial injury
+INJIL|Marked inferolateral subendocardial injury;Inferolateral subendocardial injury
+ANEUR|ST-T pattern of ventricular aneurysm;Pattern of ventricular aneurysm|\
+Consider ventricular aneurysm
+DIG|Digitalis effect;Digoxin effect;Digitalis effect on repolarization
+EL|Electrolyte disturbance;Hyperkalemia pattern;Electrolyte abnormality|\
+Tall T waves - consider hyperkalemia
+NST_|Nonspecific ST-T changes;Minor ST changes are nonspecific|Borderline nonspecific ST-T changes
 STD_|ST depression;ST junctional depression is nonspecific|ST junctional depression is borderline
 STE_|ST elevation;ST elevation is nonspecific|Borderline ST elevation
 NDT|Nonspecific T abnormalities;Inferior T wave abnormality is nonspecific
 NT_|Nonspecific T wave changes;Lateral T wave changes are nonspecific
 TAB_|T wave abnormality;Extensive T wave changes|T wave abnormality is borderline
-LOWT|Low T wave amplitude;Flat T waves
-INVT|T wave inversion;Inverted T waves
+LOWT|Low T wave amplitude;Flat T waves;Flattened T waves
+INVT|T wave inversion;Inverted T waves;T wave inversions
 """
 _WORDINGS = {
     code: (plain.split(";"), hedged.split(";") if hedged else [])
