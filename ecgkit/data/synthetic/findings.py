@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ecgkit.data.synthetic import findings_av as av
 from ecgkit.data.synthetic import findings_conduction as conduction
+from ecgkit.data.synthetic import findings_ectopy as ectopy
 from ecgkit.data.synthetic import findings_infarction as infarction
+from ecgkit.data.synthetic import findings_injury as injury
 from ecgkit.data.synthetic import findings_rhythm as rhythm
 from ecgkit.data.synthetic import findings_size as size
 from ecgkit.data.synthetic import findings_stt as stt
@@ -31,9 +34,14 @@ EFFECTS = {
     "CLBBB": conduction.complete_lbbb,
     "ILBBB": conduction.incomplete_lbbb,
     "IVCD": conduction.ventricular_delay,
-    "PACE": rhythm.pacemaker,
+    "SVARR": rhythm.supraventricular_arrhythmia,
+    "2AVB": av.second_degree_block,
+    "3AVB": av.third_degree_block,
     "AFIB": rhythm.atrial_fibrillation,
     "AFLT": rhythm.atrial_flutter,
+    "SVTAC": rhythm.supraventricular_tachycardia,
+    "PSVT": rhythm.paroxysmal_tachycardia,
+    "PACE": av.pacemaker,
     "SEHYP": size.septal_hypertrophy,
     "LVH": size.left_hypertrophy,
     "VCLVH": size.high_voltage_of_lvh,
@@ -46,24 +54,49 @@ EFFECTS = {
     "1AVB": conduction.first_degree_block,
     "LPR": conduction.long_pr,
     "WPW": conduction.pre_excitation,
-    "NDT": stt.t_flat,
-    "LOWT": stt.t_flat,
+    "LNGQT": stt.long_qt,
+    "DIG": stt.digitalis,
+    "EL": stt.electrolytes,
+    "NDT": stt.t_nondiagnostic,
+    "NT_": stt.t_nonspecific,
+    "LOWT": stt.t_low,
+    "TAB_": stt.t_abnormal,
     "INVT": stt.t_inverted,
     "IMI": infarction.inferior_infarction,
-    "AMI": infarction.anterior_infarction,
-    "ASMI": infarction.anteroseptal_infarction,
     "ILMI": infarction.inferolateral_infarction,
+    "IPMI": infarction.inferoposterior_infarction,
+    "IPLMI": infarction.inferoposterolateral_infarction,
+    "LMI": infarction.lateral_infarction,
+    "PMI": infarction.posterior_infarction,
+    "ASMI": infarction.anteroseptal_infarction,
+    "AMI": infarction.anterior_infarction,
     "ALMI": infarction.anterolateral_infarction,
-    "ISC_": stt.ischaemia,
-    "NST_": stt.st_nonspecific,
-    "STD_": stt.st_depression,
-    "STE_": stt.st_elevation,
-    "LNGQT": stt.long_qt,
-    "PVC": rhythm.ventricular_beats,
-    "PAC": rhythm.atrial_beats,
+    "QWAVE": infarction.q_waves_present,
+    "ABQRS": infarction.abnormal_qrs,
+    "ISC_": injury.ischaemia,
+    "ISCAL": injury.ischaemia_anterolateral,
+    "ISCIN": injury.ischaemia_inferior,
+    "ISCIL": injury.ischaemia_inferolateral,
+    "ISCAS": injury.ischaemia_anteroseptal,
+    "ISCLA": injury.ischaemia_lateral,
+    "ISCAN": injury.ischaemia_anterior,
+    "NST_": injury.st_nonspecific,
+    "STD_": injury.st_depression,
+    "INJAS": injury.injury_anteroseptal,
+    "INJAL": injury.injury_anterolateral,
+    "INJIN": injury.injury_inferior,
+    "INJLA": injury.injury_lateral,
+    "INJIL": injury.injury_inferolateral,
+    "STE_": injury.st_elevation,
+    "ANEUR": injury.aneurysm,
+    "PVC": ectopy.ventricular_beats,
+    "PAC": ectopy.atrial_beats,
+    "PRC(S)": ectopy.premature_beats,
+    "BIGU": ectopy.bigeminy,
+    "TRIGU": ectopy.trigeminy,
 }
 # Statements that only name what another one already drew.
-DESCRIPTIVE = ("NORM", "ABQRS", "QWAVE", "NT_", "TAB_", "PRC(S)")
+DESCRIPTIVE = ("NORM",)
 
 
 def apply_findings(

@@ -1,100 +1,142 @@
-"""SCP findings of rhythm: one function per code, each with its criterion.
+"""SCP findings of rhythm above the AV node: one function per code, each with its criterion.
 
-Each takes (hearts, rows (n,) int, u (n,) severity 0 mild .. 1 marked, rng) and changes those rows
-of the hearts in place; `findings` holds the table of all codes and their order.
+Rates and shapes after Surawicz and Knilans, Chou's Electrocardiography in Clinical Practice (6th
+edition), and the ACC/AHA/HRS terminology of 2006 (Buxton et al., Circulation 114:2534). Each
+function takes (hearts, rows (n,) int, u (n,) severity 0 mild .. 1 marked, rng) and changes those
+rows of the hearts in place; `findings` holds the table of all codes and their order. Premature
+beats: `findings_ectopy`. Blocks and pacemakers: `findings_av`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic.findings_conduction import complete_lbbb
-from ecgkit.data.synthetic.hearts import (
-    E1,
-    E2,
-    ET,
-    P_WAVES,
-    R1,
-    R2,
-    SPIKE,
-    Hearts,
-)
+from ecgkit.data.synthetic.hearts import A1, A2, FOCUS_WAVES, P_WAVES, Hearts, J
 
-_MAIN = [R1, R2]
+# --- sinus rhythm ---------------------------------------------------------------------------------
 
 
 def sinus(h: Hearts, rows, u, rng):
-    """SR: P before each QRS, 60-100/min."""
-    h.rate[rows] = np.clip(rng.normal(75, 9, len(rows)), 62, 96)
+    """SR: an upright P before each QRS, 60-100/min. Median 71 as in PTB-XL."""
+    rate = 71 * np.exp(0.17 * rng.standard_normal(len(rows)))
+    h.rate[rows] = np.clip(np.where(rate < 60, 120 - rate, rate), 60, 99)
+    _swing(h, rows, rng)
 
 
 def sinus_bradycardia(h: Hearts, rows, u, rng):
-    """SBRAD: sinus rhythm below 60/min; here 41-56."""
-    h.rate[rows] = 56 - 15 * u * rng.uniform(0.4, 1, len(rows))
+    """SBRAD: sinus rhythm below 60/min; here 40-58."""
+    h.rate[rows] = 58 - 18 * (0.15 + 0.85 * u) * rng.uniform(0.05, 1, len(rows))
+    _swing(h, rows, rng)
 
 
 def sinus_tachycardia(h: Hearts, rows, u, rng):
-    """STACH: sinus rhythm above 100/min; here 103-145."""
-    h.rate[rows] = 103 + 40 * u * rng.uniform(0.3, 1, len(rows))
-    h.rr_breath[rows] *= 0.4
+    """STACH: sinus rhythm above 100/min; here 102-150, RR stiff."""
+    h.rate[rows] = 102 + 48 * (0.1 + 0.9 * u) * rng.beta(1.2, 2, len(rows))
+    _swing(h, rows, rng)
+
+
+def _swing(h: Hearts, rows, rng) -> None:
+    """Sets how RR moves in sinus rhythm: less at a fast rate, and very different between people;
+    half of the variance goes with the breath, a third with the slow wave.
+    """
+    factor = (70 / h.rate[rows]) ** 1.2 * np.exp(rng.normal(0, 0.6, len(rows)))
+    h.rr_breath[rows] = np.clip(h.rr_breath[rows] * factor, 0.002, 0.075)
+    h.rr_slow[rows] = 0.8 * h.rr_breath[rows]
+    h.rr_spread[rows] = 0.003 + 0.35 * h.rr_breath[rows]
 
 
 def sinus_arrhythmia(h: Hearts, rows, u, rng):
-    """SARRH: sinus P waves, RR swings with breathing by more than 120 ms (about 12 %)."""
-    h.rate[rows] = rng.uniform(58, 82, len(rows))
-    h.rr_breath[rows] = 0.12 + 0.08 * u
+    """SARRH: sinus P waves, RR differ by more than 120 ms, in step with breathing."""
+    n = len(rows)
+    slow = np.clip(h.rate[rows], 44, 58)  # beside SBRAD
+    h.rate[rows] = np.where(h.rate[rows] < 60, slow, np.clip(rng.normal(64, 7, n), 52, 84))
+    h.rr_breath[rows] = (0.10 + 0.07 * u) * (h.rate[rows] / 62) ** 0.5
+    h.rr_slow[rows], h.rr_spread[rows] = 0.04, 0.02
+
+
+# --- other drivers --------------------------------------------------------------------------------
+
+
+def without_p(h: Hearts, rows) -> None:
+    """Takes the sinus P waves away."""
+    h.dipole[np.ix_(rows, P_WAVES)] = 0
+    h.local[np.ix_(rows, P_WAVES)] = 0
 
 
 def atrial_fibrillation(h: Hearts, rows, u, rng):
-    """AFIB: no P waves, irregularly irregular RR, fibrillation waves of 0.03-0.12 mV, largest in
-    V1.
+    """AFIB: no P waves, irregularly irregular RR (sd about 0.15-0.27 of the mean), fibrillation
+    waves of 0.02-0.15 mV, largest in V1; ventricles 50-160/min.
     """
-    h.rate[rows] = rng.uniform(58, 135, len(rows))
-    h.rr_spread[rows], h.rr_breath[rows] = 0.16 + 0.10 * u, 0
-    h.dipole[np.ix_(rows, P_WAVES)] = 0
-    h.f_waves[rows] = 0.03 + 0.08 * u
+    n = len(rows)
+    h.rate[rows] = np.clip(86 * np.exp(rng.normal(0, 0.27, n)), 50, 160)
+    h.rr_spread[rows] = 0.15 + 0.06 * u + rng.uniform(0, 0.06, n)
+    without_p(h, rows)
+    h.f_waves[rows] = np.clip(0.045 * np.exp(rng.normal(0, 0.5, n)), 0.018, 0.15)
 
 
 def atrial_flutter(h: Hearts, rows, u, rng):
-    """AFLT: no P waves, saw-tooth near 300/min in II, III, aVF, conducted about 4:1 to 3:1."""
-    h.rate[rows] = rng.uniform(66, 82, len(rows))
-    h.rr_spread[rows], h.rr_breath[rows] = 0.01, 0
-    h.dipole[np.ix_(rows, P_WAVES)] = 0
-    h.flutter[rows] = 0.09 + 0.09 * u
-
-
-def pacemaker(h: Hearts, rows, u, rng):
-    """PACE: a spike right before each wide QRS; captured from the right ventricular apex: LBBB-
-    like, axis upwards.
+    """AFLT: even atrial waves of 250-330/min without a level line between them in II, III, aVF
+    (typical: negative there, upright in V1), conducted 2:1, 3:1, 4:1 or by turns.
     """
-    complete_lbbb(h, rows, u, rng)
-    h.dipole[np.ix_(rows, _MAIN, [1])] = -0.55
-    h.local[rows, SPIKE] = (
-        np.array([0.3, 0.9, -0.4, 0.3, 0.5, 0.6, 0.6, 0.5]) * (0.6 + 0.6 * u)[:, None]
-    )
-    h.dipole[np.ix_(rows, P_WAVES)] *= 0.1
-    h.rate[rows] = rng.uniform(60, 75, len(rows))
-    h.rr_spread[rows], h.rr_breath[rows] = 0.003, 0
-
-
-def _count(u: np.ndarray) -> np.ndarray:
-    """One to three premature beats."""
-    return 1 + np.floor(2.99 * np.clip((u - 0.35) / 0.65, 0, 1)).astype(int)
-
-
-def ventricular_beats(h: Hearts, rows, u, rng):
-    """PVC: early wide QRS (> 120 ms) without P wave, T against QRS, compensatory pause."""
     n = len(rows)
-    main = rng.standard_normal((n, 3)) * 0.35 + np.array([0.5, 0.5, 0.5]) * rng.choice(
-        [-1, 1], (n, 1)
-    )
-    main *= rng.uniform(1.2, 1.8, (n, 1)) / np.linalg.norm(main, axis=1, keepdims=True)
-    h.dipole[rows, E1] = main * 0.9 + 0.15 * rng.standard_normal((n, 3))
-    h.dipole[rows, E2] = main * 0.6 + 0.15 * rng.standard_normal((n, 3))
-    h.dipole[rows, ET] = -0.45 * main
-    h.n_pvc[rows] = _count(u)
+    h.atrial_rate[rows] = np.clip(rng.normal(290, 18, n), 250, 330)
+    ratio = rng.choice([2, 3, 4], n, p=[0.35, 0.2, 0.45])
+    h.rate[rows] = h.atrial_rate[rows] / ratio
+    h.rr_spread[rows] = np.where((rng.random(n) < 0.35) & (ratio > 2), 0.2, 0.0)
+    without_p(h, rows)
+    h.flutter[rows] = (0.09 + 0.09 * u) * np.exp(rng.normal(0, 0.25, n))
+    h.flutter_turn[rows] = np.where(rng.random(n) < 0.8, 1.0, -0.8)
 
 
-def atrial_beats(h: Hearts, rows, u, rng):
-    """PAC: an early beat with P wave and narrow QRS, followed by an incomplete pause."""
-    h.n_pac[rows] = _count(u)
+def supraventricular_tachycardia(h: Hearts, rows, u, rng):
+    """SVTAC: even narrow beats of 150-220/min; P hidden in the QRS, or retrograde (negative in II,
+    III, aVF) within 0.16 s behind it; ST often sags with the rate.
+    """
+    n = len(rows)
+    h.rate[rows] = np.clip(rng.normal(172, 15, n) + 12 * u, 152, 218)
+    nodal = rng.random(n) < 0.65  # AV nodal re-entry: P at the end of QRS; else a bypass tract's
+    h.reentry[rows] = np.where(nodal, rng.uniform(0.055, 0.075, n), rng.uniform(0.10, 0.15, n))
+    size = np.where(rng.random(n) < 0.2, 0.1, rng.uniform(0.6, 1.1, n))[:, None]
+    h.dipole[rows, A1] = size * np.array([0.00, -0.10, -0.05])
+    h.dipole[rows, A2] = size * np.array([-0.03, -0.06, -0.06])
+    h.centre[rows, A1], h.centre[rows, A2] = -0.008, 0.010
+    h.rise[np.ix_(rows, FOCUS_WAVES)] = h.fall[np.ix_(rows, FOCUS_WAVES)] = 0.013
+    sag = rng.uniform(0, 0.10, (n, 1))
+    h.dipole[rows, J] += sag * np.array([-0.8, -0.8, -0.2])
+
+
+def paroxysmal_tachycardia(h: Hearts, rows, u, rng):
+    """PSVT: as SVTAC; four in ten stop within the strip, a pause follows, then sinus rhythm."""
+    supraventricular_tachycardia(h, rows, u, rng)
+    stops = rng.random(len(rows)) < 0.4
+    h.onset[rows] = np.where(stops, rng.uniform(4, 8.5, len(rows)), 0)
+
+
+def supraventricular_arrhythmia(h: Hearts, rows, u, rng):
+    """SVARR: uneven narrow beats with P waves of two or more shapes (wandering pacemaker, frequent
+    atrial premature beats).
+    """
+    n = len(rows)
+    h.rate[rows] = np.clip(rng.normal(76, 11, n), 56, 105)
+    h.rr_spread[rows] = 0.09 + 0.05 * u
+    h.rr_slow[rows] = 0.05
+    h.wander[rows] = rng.uniform(0.2, 0.5, n)
+    h.n_pac[rows] = 1 + np.floor(2.5 * u).astype(int)
+    draw_focus(h, rows, rng)
+
+
+def draw_focus(h: Hearts, rows, rng) -> None:
+    """Gives the hearts the P wave of another focus: low in the right atrium (negative in II), in
+    the left one (negative in I), or not far from the sinus node.
+    """
+    n = len(rows)
+    size = np.linalg.norm(h.dipole[np.ix_(rows, P_WAVES)], axis=2).mean(axis=1)
+    size = np.maximum(size, 0.07) * rng.uniform(0.8, 1.15, n)
+    where = rng.choice(3, n, p=[0.4, 0.3, 0.3])
+    aim = np.array([[0.45, -0.75, 0.1], [-0.6, 0.6, -0.3], [0.35, 0.85, -0.3]])[where]
+    for k, own in zip(FOCUS_WAVES, P_WAVES):
+        towards = aim + 0.2 * rng.standard_normal((n, 3))
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        h.dipole[rows, k] = size[:, None] * towards
+        h.centre[rows, k] = h.centre[rows, own] + 0.006 * (own == P_WAVES[0])
+        h.rise[rows, k], h.fall[rows, k] = h.rise[rows, own], h.fall[rows, own]

@@ -26,13 +26,15 @@ LEADS8 = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 WAVES = (
     *("P1", "P2", "Q", "R1", "R2", "S", "L", "X", "J", "T", "E1", "E2", "ET", "SPIKE"),
     *("F1", "F2", "FT", "A1", "A2", "AB", "ASPIKE"),
+    *("N1", "N2", "U"),  # two small notches or slurs of each person's own QRS; the U wave
 )
 (P1, P2, Q, R1, R2, S, L, X, J, T, E1, E2, ET, SPIKE) = range(14)
-(F1, F2, FT, A1, A2, AB, ASPIKE) = range(14, len(WAVES))
+(F1, F2, FT, A1, A2, AB, ASPIKE) = range(14, 21)
+(N1, N2, U) = range(21, len(WAVES))
 P_WAVES, QRS_WAVES, SINUS_WAVES, ECTOPIC_WAVES = (
     (P1, P2),
-    (Q, R1, R2, S, L, X),
-    (Q, R1, R2, S, L, X, J, T),
+    (Q, R1, R2, S, L, X, N1, N2),
+    (Q, R1, R2, S, L, X, N1, N2, J, T, U),
     (E1, E2, ET),
 )
 SECOND_WAVES, FOCUS_WAVES = (F1, F2, FT), (A1, A2)
@@ -40,7 +42,7 @@ EDGE = 2.2  # a wave is taken to begin and end this many standard deviations fro
 
 RHYTHM_FIELDS = (
     *("rr_slow", "atrial_rate", "av_block", "av_cycle", "every", "reentry", "onset", "wander"),
-    *("paced", "pace_share", "flutter_turn", "second"),
+    *("paced", "flutter_turn", "second"),
 )
 
 # Dower's projection of the Frank vector (X left, Y foot, Z back) on the leads (Dower 1968).
@@ -68,7 +70,6 @@ class Hearts:
     rise: np.ndarray  # (N, K) s, sd before the centre
     fall: np.ndarray  # (N, K) s, sd after the centre
     field: np.ndarray  # (N, C8, 3) lead field
-    turn: np.ndarray  # (N, 2) degrees the QRS is turned: frontal, horizontal plane
     rate: np.ndarray  # (N,) beats/min
     rr_spread: np.ndarray  # (N,) sd of RR / mean RR, beat to beat
     rr_breath: np.ndarray  # (N,) amplitude of the respiratory swing of RR / mean RR
@@ -78,17 +79,17 @@ class Hearts:
     n_pvc: np.ndarray  # (N,) ventricular premature beats in the strip
     n_pac: np.ndarray  # (N,) atrial premature beats
     mi_stage: np.ndarray  # (N,) 0 no infarct, 1 recent, 2 healing, 3 old
+    u_gap: np.ndarray  # (N,) s from the end of T to the middle of U
     # Rhythm, all (N,) and 0 unless a finding says otherwise; `rate` is the ventricles' always.
     rr_slow: np.ndarray = None  # amplitude of the slow (0.1 Hz) swing of RR / mean RR
     atrial_rate: np.ndarray = None  # beats/min of atria on a clock of their own (AFLT, 3AVB)
-    av_block: np.ndarray = None  # rhythm.NO_BLOCK | WENCKEBACH | MOBITZ | COMPLETE
+    av_block: np.ndarray = None  # beats.NO_BLOCK | WENCKEBACH | MOBITZ | COMPLETE | COMPLETE_WIDE
     av_cycle: np.ndarray = None  # P waves per dropped beat in 2AVB; 2 is 2:1
     every: np.ndarray = None  # each 2nd (bigeminy) or 3rd (trigeminy) beat is premature
     reentry: np.ndarray = None  # s from R to the retrograde P of a re-entrant tachycardia
     onset: np.ndarray = None  # s after which a paroxysm has given way to sinus rhythm; 0 = never
     wander: np.ndarray = None  # share of beats that another atrial focus drives
-    paced: np.ndarray = None  # rhythm.ATRIUM | VENTRICLE | both (dual): what the pacemaker paces
-    pace_share: np.ndarray = None  # share of beats the pacemaker drives; below 1 they look like E
+    paced: np.ndarray = None  # beats.UNPACED | ATRIUM | VENTRICLE | DUAL | DEMAND
     flutter_turn: np.ndarray = None  # +1 typical flutter, -1 reverse
     second: np.ndarray = None  # share of ventricular premature beats from the second origin
 
@@ -129,10 +130,11 @@ def place_t_wave(hearts: Hearts) -> None:
     onset, offset = qrs_edges(hearts)
     shrink = np.clip(scale, 0.55, 1.15)
     for times in (hearts.rise, hearts.fall):
-        times[:, T] *= shrink
+        times[:, [T, U]] *= shrink[:, None]
     t_end = np.maximum(onset + hearts.qtc * scale, offset + 0.16)
     hearts.centre[:, T] = t_end - EDGE * hearts.fall[:, T]
-    room = (hearts.centre[:, T] - hearts.centre[:, J]) * 0.5
+    hearts.centre[:, U] = t_end + hearts.u_gap * shrink
+    room = (hearts.centre[:, T] - hearts.centre[:, J]) * 0.65
     hearts.fall[:, J] = np.minimum(hearts.fall[:, J], room)
     hearts.rise[:, T] = np.minimum(hearts.rise[:, T], (hearts.centre[:, T] - offset) * 0.52)
 
