@@ -24,7 +24,7 @@ from ecgkit.data.place import open_place
 from ecgkit.data.sources import tables
 from ecgkit.types import DataError
 
-HF_CODES = {"9": "428", "10": "I50"}  # ICD version -> how its codes of heart failure begin
+HF_CODES = {9: "428", 10: "I50"}  # ICD version -> how its codes of heart failure begin
 SAME_STAY = pd.Timedelta(days=1)
 LAST_CONTACT = pd.Timedelta(days=365)
 _CHUNK = 500_000  # lines of diagnoses_icd (6 million) held at once
@@ -44,7 +44,7 @@ def read_mimic(path: Path, cohort) -> Sieve:
     ids = cohort.table["patient_id"]
     for table in (people, stays, failing):
         table["patient_id"] = as_ids(table["subject_id"], ids)
-    sieve = Sieve(_ecgs(place, cohort), f"MIMIC-IV in {place.label}", outcome="heart failure")
+    sieve = Sieve(_ecgs(place, cohort), f"the ECGs of MIMIC-IV in {place.label}", outcome="heart failure")
     sieve.notes.append(
         "heart failure: first stay with ICD-9 428* or ICD-10 I50*, more than a day after the ECG; "
         "censored 365 days after the last contact"
@@ -68,33 +68,33 @@ def _table(place, stem: str, columns: tuple[str, ...], only=None) -> pd.DataFram
             f"{place.label} holds no {stem}.csv (.gz); OUTCOMES takes MIMIC-IV with its hosp."
         )
     raw = io.BytesIO(tables.read_bytes(place, root + name))
+    parts = []
     try:
         opened = gzip.open(raw) if name.endswith(".gz") else raw
-        chunks = pd.read_csv(opened, dtype=str, chunksize=_CHUNK, usecols=lambda c: c in columns,
-                             encoding_errors="replace", on_bad_lines="warn")  # fmt: skip
-        parts = [chunk if only is None else chunk[only(chunk)] for chunk in chunks]
+        for chunk in pd.read_csv(opened, dtype=str, chunksize=_CHUNK, encoding_errors="replace",
+                                 usecols=lambda c: c in columns, on_bad_lines="warn"):  # fmt: skip
+            tables.require(chunk, columns, name, place.label, "MIMIC-IV")
+            parts.append(chunk if only is None else chunk[only(chunk)])
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{name} of {place.label} cannot be read ({error}); fetch it again.") from (
-            error
-        )
-    table = pd.concat(parts, ignore_index=True)
-    tables.require(table, columns, name, place.label, "MIMIC-IV")
-    return table
+        raise DataError(
+            f"{name} of {place.label} cannot be read ({error}); fetch it again."
+        ) from error
+    return pd.concat(parts, ignore_index=True)
 
 
 def _is_heart_failure(diagnoses: pd.DataFrame) -> np.ndarray:
-    code = diagnoses["icd_code"].str.replace(".", "").str.strip().str.upper().fillna("")
-    version = numbers(diagnoses["icd_version"])
-    found = [
-        (version == float(number)) & code.str.startswith(begin)
-        for number, begin in HF_CODES.items()
-    ]
-    return np.logical_or.reduce(found)
+    code = diagnoses["icd_code"].str.lstrip().str.upper()
+    found = np.zeros(len(diagnoses), bool)
+    for number, begin in HF_CODES.items():
+        begins = code.str.startswith(begin, na=False).to_numpy()
+        found[begins] |= numbers(diagnoses["icd_version"][begins]).to_numpy() == number
+    return found
 
 
 def _ecgs(place, cohort) -> pd.DataFrame:
     """patient_id, ecg_id, when (NaT where unknown) of the cohort's ECGs."""
-    table = cohort.table.sort_values(order_of(cohort.table))[["patient_id", "ecg_id"]]
+    table = cohort.table.assign(_row=np.arange(1, len(cohort.table) + 1))
+    table = table.sort_values(order_of(table))[["patient_id", "ecg_id", "_row"]]
     if "recording_date" in cohort.table:
         return table.assign(when=dates(cohort.table["recording_date"]))
     listed = _table(place, "record_list", ("study_id", "ecg_time"))

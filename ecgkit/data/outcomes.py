@@ -249,7 +249,8 @@ def _known_age(cohort) -> tuple[pd.DataFrame, pd.DataFrame]:
             f"{cohort.name} gives nobody's age, so no risk of heart failure can be simulated; "
             "put its table of patients beside it (see its data card), or give OUTCOMES."
         )
-    rest = cohort.table[~cohort.table["patient_id"].isin(table["patient_id"])]
-    sieve = Sieve(rest[["patient_id", "ecg_id"]].drop_duplicates("patient_id"), "cohort")
+    rest = cohort.table.assign(_row=np.arange(1, len(cohort.table) + 1))
+    rest = rest[~rest["patient_id"].isin(table["patient_id"])].drop_duplicates("patient_id")
+    sieve = Sieve(rest[["patient_id", "ecg_id", "_row"]], "the cohort")
     sieve.leave_out(np.ones(len(sieve.table), bool), "unknown_age", "the age is not known")
     return table, sieve.left_out()

@@ -34,6 +34,7 @@ _WORDS = {"true": 1.0, "false": 0.0, "t": 1.0, "f": 0.0, "yes": 1.0, "no": 0.0}
 class Sieve:
     """Rows that go on (`table`), and those left out on the way.
 
+    A column `_row` numbers the rows of the input, from 1, where `table` is in another order.
     `label` names the input in sentences; `outcome` says what event 1 is; `notes` are lines for
     whoever reads `describe()`.
     """
@@ -47,7 +48,8 @@ class Sieve:
 
     def __post_init__(self):
         self.table = self.table.reset_index(drop=True)
-        self.table["_row"] = np.arange(1, len(self.table) + 1)
+        if "_row" not in self.table:
+            self.table["_row"] = np.arange(1, len(self.table) + 1)
         self.n_in = len(self.table)
 
     def leave_out(self, wrong, reason: str, why: str) -> None:

@@ -70,7 +70,7 @@ class KnownHazard:
         """(n,) cumulative incidence: heart failure by `years`, before any death.
 
         The integral of P(alive at t) over the distribution of the failure time, substituted by its
-        probability u (Gauss-Legendre; within 1e-6 of a fine trapezium).
+        probability u (Gauss-Legendre; within 1e-5 of a fine trapezium).
         """
         u = self.net_risk(years)[:, None] * (_NODES + 1) / 2  # (n, nodes)
         with np.errstate(over="ignore"):
