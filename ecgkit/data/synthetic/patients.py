@@ -19,7 +19,6 @@ import pandas as pd
 
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.data.synthetic import prevalence as shares
-from ecgkit.data.synthetic.findings import DESCRIPTIVE, EFFECTS
 from ecgkit.data.synthetic.prevalence import BARRED, CODES, COMPANY, GROUPS, NEEDS, PLACE
 
 NO_P_WAVE = GROUPS["NO_P"]
@@ -116,8 +115,6 @@ def _draw_rank(before: np.ndarray, offset: np.ndarray, share: dict, rng) -> np.n
     lasting = np.zeros_like(before)
     lasting[:, [PLACE[c] for c in _LASTING]] = before[:, [PLACE[c] for c in _LASTING]]
     for k, code in enumerate(CODES):
-        if code not in EFFECTS and code not in DESCRIPTIVE:
-            continue
         may = ~((has | lasting)[:, BARRED[k]].any(axis=1))
         if code in NEEDS:
             may &= has[:, [PLACE[c] for c in NEEDS[code]]].any(axis=1)
@@ -161,7 +158,7 @@ def _fill(has: np.ndarray, share: dict, rng) -> None:
     """Gives an ECG that is not normal and yet has nothing one of the commoner diagnoses."""
     empty = np.flatnonzero(~has.any(axis=1))
     diagnostic = scp_statements()["diagnostic"].eq(1)
-    weight = np.array([share[c] * (c in EFFECTS and diagnostic[c]) for c in CODES])
+    weight = np.array([share[c] * diagnostic[c] for c in CODES])
     weight[[0, *(PLACE[c] for c in NEEDS)]] = 0
     has[empty, rng.choice(len(CODES), len(empty), p=weight / weight.sum())] = True
 
