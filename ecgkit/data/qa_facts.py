@@ -1,8 +1,13 @@
 """What a PTB-XL-style table says about each ECG, as arrays a question can be drawn from.
 
 Each fact has three states: known present, known absent, not known (never asked). Rules of the kit:
-- a diagnostic code with a likelihood between 0 and 50 is "not sure"; 0 means "not given" and counts
-  as present; codes of form and rhythm carry no likelihood and are present when listed;
+- a diagnosis is sure at a likelihood of 100, or of 0, which in PTB-XL means "not given"; between
+  the two (15, 35, 50, 80) it is "not sure", as in ECG-QA. Statements of form and rhythm carry no
+  likelihood and are present when listed;
+- a diagnostic group is sure if one of its diagnoses is;
+- "any finding" is any statement but a normal ECG and plain sinus rhythm; where only diagnoses that
+  are not sure speak for it, it is not asked about;
+- the axis code ARAD (beyond right) is ECG-QA's extreme axis; AXL, AXR and SAG are none of the four;
 - a measurement within 2 % of a limit of its normal range is not asked about.
 
 Usage:
@@ -19,19 +24,19 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.data import qa_vocabulary as words
-from ecgkit.types import LEADS
+from ecgkit.data.qa_leads import ABSENT, PRESENT, UNKNOWN, UNSURE, form_leads, noise_leads
 
-PRESENT, ABSENT, UNSURE, UNKNOWN = 1, 0, -1, -2
 NOISE_COLUMNS = {
     "baseline drift": "baseline_drift", "burst noise": "burst_noise",
     "electrodes problems": "electrodes_problems", "static noise": "static_noise",
 }  # fmt: skip
-# PTB-XL's axis codes; AXL, AXR and SAG name positions that are none of the four answers.
+# PTB-XL's axis codes.
 _AXIS = {
     "MID": "normal heart axis", "LAD": "left axis deviation", "ALAD": "left axis deviation",
-    "RAD": "right axis deviation", "ARAD": "right axis deviation",
+    "RAD": "right axis deviation", "ARAD": "extreme axis deviation",
 }  # fmt: skip
 _STAGE = {"I": 0, "I-II": 0, "II": 2, "II-III": 2, "III": 1}  # positions in words.STAGES
+_LIKELY = {*words.GROUP_OF, "NORM"}  # statements that carry a likelihood
 _ECTOPIC = {"PVC", "PAC", "BIGU", "TRIGU", "PRC(S)", "SVARR"}
 # Column of truth.csv in ms and the limits of normal in an adult at rest.
 LIMITS_MS = {
@@ -42,23 +47,23 @@ LIMITS_MS = {
 _MARGIN = 0.02
 _RANGE_OF = {code: words.RANGES.index(f"{side} the normal range") for code, side in
              ((1, "above"), (-1, "below"), (0, "within"))}  # fmt: skip
-_LEAD = {name.upper(): i for i, name in enumerate(LEADS)}
-_NAME = r"(?<![A-Z])(AVR|AVL|AVF|V[1-6]|III|II|I)(?![A-Z0-9])"
-_TOKEN = re.compile(rf"{_NAME}(?:\s*-\s*{_NAME})?")
 
 
 @dataclass(frozen=True)
 class Facts:
     """n ECGs. state: name -> (n,) int8 (PRESENT, ABSENT, UNSURE, UNKNOWN) for statements, groups,
-    noises, extra beats. noise_leads: noise -> (n, 12) int8. axis, stage: (n,) int8 position in
-    words.AXES, words.ALL_STAGES. ranges: measure -> (n,) int8 position in words.RANGES. -1 unknown.
+    noises, extra beats and "any ..." of them. leads: noise, any noise, statement of form -> (n, 12)
+    int8. axis, stage: (n,) int8 position in words.AXES, words.ALL_STAGES. ranges: measure -> (n,)
+    int8 position in words.RANGES. -1 unknown. unlisted: kind of statement (diagnosis, form, rhythm)
+    -> (n,) bool, whether the ECG has one that is no answer class.
     """
 
     state: dict[str, np.ndarray]
-    noise_leads: dict[str, np.ndarray]
+    leads: dict[str, np.ndarray]
     axis: np.ndarray
     stage: np.ndarray
     ranges: dict[str, np.ndarray]
+    unlisted: dict[str, np.ndarray]
 
     def matrix(self, names) -> np.ndarray:
         """(n, len(names)) int8 states."""
@@ -69,14 +74,16 @@ def read_facts(table: pd.DataFrame, truth: pd.DataFrame | None = None) -> Facts:
     """Facts of `table` (PTB-XL columns, `scp_codes` as dicts) and of the simulator's `truth`."""
     codes = table["scp_codes"].tolist()
     state = _statements(codes)
-    noise_leads = {}
+    leads = form_leads(state, table, truth)
     for noise, column in NOISE_COLUMNS.items():
-        state[noise], noise_leads[noise] = _noise(_text(table, column))
-    state["any noise"] = np.stack([state[n] for n in NOISE_COLUMNS]).max(axis=0)
+        state[noise], leads[noise] = noise_leads(_text(table, column))
+    state[words.ANY_NOISE] = np.stack([state[n] for n in NOISE_COLUMNS]).max(axis=0)
+    leads[words.ANY_NOISE] = _any_lead([leads[n] for n in NOISE_COLUMNS])
     state |= _extra_beats(_text(table, "extra_beats"), codes)
     axis = [_position(words.AXES, _AXIS.get(code.strip())) for code in _text(table, "heart_axis")]
     stage = _stages(_text(table, "infarction_stadium1"), state[words.CATEGORIES["MI"]])
-    return Facts(state, noise_leads, np.array(axis, dtype=np.int8), stage, _ranges(truth))
+    axis = np.array(axis, dtype=np.int8)
+    return Facts(state, leads, axis, stage, _ranges(truth), _unlisted(codes))
 
 
 def _text(table: pd.DataFrame, column: str) -> list[str]:
@@ -93,49 +100,60 @@ def _position(names, name) -> int:
 
 
 def _statements(codes: list[dict]) -> dict[str, np.ndarray]:
-    """Answer class -> (n,) state, for codes that have a class, the four groups and a normal ECG."""
-    names = {**words.DIAGNOSTIC, **words.FORM, **words.RHYTHM, "NORM": words.NORMAL}
-    state = {name: np.zeros(len(codes), dtype=np.int8) for name in names.values()}
+    """Name -> (n,) state: all 71 statements, the four groups, "any ..." of a kind."""
+    state = {name: np.zeros(len(codes), dtype=np.int8) for name in words.NAME_OF.values()}
     groups = {name: np.zeros(len(codes), dtype=np.int8) for name in words.CATEGORIES.values()}
     for row, listed in enumerate(codes):
         for code, likelihood in listed.items():
-            unsure = (code in words.GROUP_OF or code == "NORM") and 0 < likelihood < 50
-            value = UNSURE if unsure else PRESENT
-            if code in names:
-                state[names[code]][row] = value
+            value = PRESENT if code not in _LIKELY or likelihood in (0, 100) else UNSURE
+            if code in words.NAME_OF:
+                state[words.NAME_OF[code]][row] = value
             if code in words.GROUP_OF:
                 column = groups[words.CATEGORIES[words.GROUP_OF[code]]]
                 column[row] = value if column[row] != PRESENT else PRESENT
-    normal = state[words.NORMAL]
-    abnormal = np.where(normal == UNSURE, UNKNOWN, normal == ABSENT)
-    state["any abnormal finding"] = abnormal.astype(np.int8)
-    return state | groups
+    return state | groups | _any_statement(state)
+
+
+def _any_statement(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """UNSURE where only diagnoses that are not sure speak for it (not asked, but of diagnoses)."""
+    kinds = {
+        words.ANY_DIAGNOSIS: words.GROUP_OF,
+        words.ANY_FORM: [*words.FORM, *words.UNLISTED_FORM],
+        words.ANY_RHYTHM: [c for c in (*words.RHYTHM, *words.UNLISTED_RHYTHM) if c != "SR"],
+    }
+    found = {}
+    for name, listed in kinds.items():
+        some = np.stack([state[words.NAME_OF[code]] for code in listed])
+        found[name] = _strongest(some)
+    found[words.ANY_FINDING] = _strongest(np.stack(list(found.values())))
+    return found
+
+
+def _strongest(states: np.ndarray) -> np.ndarray:
+    """(k, n) -> (n,) int8: PRESENT where one is, else UNSURE where one is, else ABSENT."""
+    present, unsure = (states == PRESENT).any(axis=0), (states == UNSURE).any(axis=0)
+    return np.select([present, unsure], [PRESENT, UNSURE], ABSENT).astype(np.int8)
+
+
+def _unlisted(codes: list[dict]) -> dict[str, np.ndarray]:
+    kinds = {
+        "diagnosis": words.UNLISTED_DIAGNOSTIC, "form": words.UNLISTED_FORM,
+        "rhythm": words.UNLISTED_RHYTHM,
+    }  # fmt: skip
+    return {
+        kind: np.array([not names.keys().isdisjoint(listed) for listed in codes], dtype=bool)
+        for kind, names in kinds.items()
+    }
 
 
 # --- signal quality, extra beats ------------------------------------------------------------------
 
 
-def named_leads(text: str) -> list[int]:
-    """Positions 0..11 of the leads a PTB-XL noise note names, as ` , I-AVF,` `alles` `II,AVF`."""
-    if "alles" in text.lower():
-        return list(range(len(LEADS)))
-    found = set()
-    for first, last in _TOKEN.findall(text.upper()):
-        start = _LEAD[first]
-        found.update(range(start, (_LEAD[last] if last else start) + 1))
-    return sorted(found)
-
-
-def _noise(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Notes -> (n,) whether noise is noted, (n, 12) where (UNKNOWN if a note names no lead)."""
-    noted = np.array([bool(t.strip(" ,")) for t in texts], dtype=np.int8)
-    leads = np.zeros((len(texts), len(LEADS)), dtype=np.int8)
-    for row in np.flatnonzero(noted):
-        where = named_leads(texts[row])
-        leads[row, where] = PRESENT
-        if not where:
-            leads[row] = UNKNOWN
-    return noted, leads
+def _any_lead(leads: list[np.ndarray]) -> np.ndarray:
+    """[(n, 12)] -> (n, 12): PRESENT where one is, else UNKNOWN where one is, else ABSENT."""
+    stacked = np.stack(leads)
+    present, unknown = (stacked == PRESENT).any(axis=0), (stacked == UNKNOWN).any(axis=0)
+    return np.select([present, unknown], [PRESENT, UNKNOWN], ABSENT).astype(np.int8)
 
 
 def _extra_beats(texts: list[str], codes: list[dict]) -> dict[str, np.ndarray]:
@@ -151,7 +169,7 @@ def _extra_beats(texts: list[str], codes: list[dict]) -> dict[str, np.ndarray]:
         seen = np.array([bool(re.search(pattern, n)) for n in notes])
         state[name] = np.where(hidden, UNKNOWN, seen).astype(np.int8)
     noted = np.array([bool(n.strip()) for n in notes])
-    state["any extra beat"] = np.where(hidden, UNKNOWN, noted).astype(np.int8)
+    state[words.ANY_EXTRA] = np.where(hidden, UNKNOWN, noted).astype(np.int8)
     return state
 
 

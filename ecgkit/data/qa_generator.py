@@ -1,8 +1,9 @@
 """Writes questions about a cohort in the files and schema of ECG-QA, from its PTB-XL-style table.
 
-For the simulated cohort, and for real PTB-XL when no ECG-QA is at hand. All seven question types
-and six attribute types; measurements only where a truth table gives them. Folds 1-8 / 9 / 10 are
-train / valid / test. `template` and `paraphrased` hold the same samples; only `question` differs.
+For the simulated cohort, and for real PTB-XL when no ECG-QA is at hand. All seven question types,
+six attribute types and 70 templates, each as far as the data can answer it: measurements need a
+truth table, leads of a finding truth or reports. Folds 1-8 / 9 / 10 are train / valid / test.
+`template` and `paraphrased` hold the same samples; only `question` differs.
 
 Usage:
     folder = generated_folder(cohort, seed=7)     # written once under the cache, then reused
@@ -19,8 +20,9 @@ import pandas as pd
 
 from ecgkit import runtime
 from ecgkit.config.base import short_hash
+from ecgkit.data.qa_asks import pair_asks, single_asks
 from ecgkit.data.qa_columns import ecg_numbers
-from ecgkit.data.qa_draw import Ask, pair_asks, share_out, single_asks
+from ecgkit.data.qa_draw import Ask, share_out
 from ecgkit.data.qa_facts import Facts, read_facts
 from ecgkit.data.qa_templates import TEMPLATES
 from ecgkit.data.qa_vocabulary import answer_classes
@@ -33,8 +35,15 @@ SHARE = {
     "comparison_consecutive-verify": 0.06, "comparison_consecutive-query": 0.04,
     "comparison_irrelevant-verify": 0.10, "comparison_irrelevant-query": 0.08,
 }  # fmt: skip
+# Of the questions of its type, the part a template gets; 1 where nothing is said.
+WEIGHT = {
+    1: 26, 12: 0.6, 13: 0.6, 14: 0.6, 15: 0.6, 16: 0.6, 17: 4, 20: 2, 23: 1.5, 26: 2, 27: 2,
+    29: 0.8, 35: 0.8, 36: 2, 39: 4,
+    4: 3, 5: 3, 6: 2.5, 7: 2.5, 31: 0.8, 40: 2,
+    8: 4, 9: 4, 10: 3, 11: 3, 22: 2, 25: 1.5, 32: 1.5, 33: 1.2, 41: 3, 42: 1.5,
+}  # fmt: skip
 FOLDS = {"train": range(1, 9), "valid": (9,), "test": (10,)}
-_PAIRS_PER_ECG = 6
+_PAIRS_PER_ECG, _MOST_PAIRS = 6, 60_000
 
 
 def generated_folder(cohort, seed: int = 0) -> Path:
@@ -50,9 +59,11 @@ def generated_folder(cohort, seed: int = 0) -> Path:
 def _own_code() -> list[Path]:
     """The files that decide what is asked: new code, new questions."""
     here = Path(__file__).parent
-    return [
-        here / f"qa_{part}.py" for part in ("draw", "facts", "generator", "templates", "vocabulary")
-    ]
+    parts = (
+        "asks", "draw", "facts", "generator", "leads", "templates", "templates_pairs",
+        "templates_signal", "templates_single", "vocabulary",
+    )  # fmt: skip
+    return [here / f"qa_{part}.py" for part in parts]
 
 
 def write_questions(
@@ -102,15 +113,25 @@ def _draw_split(facts: Facts, table: pd.DataFrame, split: str, rng, per_ecg: flo
     for question_type, share in SHARE.items():
         of_type = [a for a in asks if TEMPLATES[a.template_id].question_type == question_type]
         of_type.sort(key=lambda ask: ask.key)
-        if of_type:
-            counts = share_out(
-                [a.capacity for a in of_type],
-                [a.weight for a in of_type],
-                round(per_ecg * share * len(rows)),
-            )
-            for ask, count in zip(of_type, counts):
-                samples += _with_wording(ask, count, rng)
+        for ask, count in _share(of_type, round(per_ecg * share * len(rows))):
+            samples += _with_wording(ask, count, rng)
     return sorted(samples, key=lambda sample: sample[0].key)
+
+
+def _share(asks: list[Ask], total: int) -> list[tuple[Ask, int]]:
+    """How many of `total` questions each ask gets: first by template, then evenly within it."""
+    templates = sorted({ask.template_id for ask in asks})
+    members = [[ask for ask in asks if ask.template_id == number] for number in templates]
+    counts = share_out(
+        [sum(ask.capacity for ask in some) for some in members],
+        [WEIGHT.get(number, 1) for number in templates],
+        total,
+    )
+    shared = []
+    for some, count in zip(members, counts):
+        each = share_out([ask.capacity for ask in some], np.ones(len(some)), count)
+        shared += zip(some, each)
+    return shared
 
 
 def _with_wording(ask: Ask, count: int, rng) -> list[tuple]:
@@ -132,7 +153,8 @@ def consecutive_pairs(table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
 
 def irrelevant_pairs(table: pd.DataFrame, rows: np.ndarray, rng) -> np.ndarray:
     """(P, 2) rows of two patients each, drawn at random, no pair twice."""
-    pairs = rows[rng.integers(0, len(rows), (_PAIRS_PER_ECG * len(rows), 2))]
+    n_pairs = min(_PAIRS_PER_ECG * len(rows), _MOST_PAIRS)
+    pairs = rows[rng.integers(0, len(rows), (n_pairs, 2))]
     patient = table["patient_id"].to_numpy()[pairs]
     pairs = np.unique(pairs[patient[:, 0] != patient[:, 1]], axis=0)
     return pairs[rng.permutation(len(pairs))]

@@ -2,8 +2,8 @@
 
 The sentences are the kit's. The first line of each block is flavour `template`, the others are
 `paraphrased`. {a}, {b}: what is asked about; of templates 17-19 {a} is the finding, {b} a lead.
-Templates about likelihood say so in fixed words (INCLUDING, EXCLUDING), which the upper bounds'
-table looks for.
+Templates about likelihood say so in ECG-QA's three words (INCLUDING, EXCLUDING), by which the
+upper bounds' scripts, the published ones too, tell them.
 
 Usage:
     SINGLE[1]            # a block of lines
@@ -11,7 +11,7 @@ Usage:
 
 from __future__ import annotations
 
-INCLUDING, EXCLUDING = "uncertain ones included", "uncertain ones left out"
+INCLUDING, EXCLUDING = "including uncertain symptoms", "excluding uncertain symptoms"
 
 
 def _sure(block: str) -> dict[str, str]:
@@ -23,21 +23,21 @@ _CHOOSE_DIAGNOSIS = _sure("""
     Which diagnosis is present on this ECG, {a} or {b}, {sure}?
     Of the diagnoses {a} and {b}, {sure}, what can be seen in this recording?
     Would you diagnose {a}, or rather {b}, {sure}?
-    With {sure}, which diagnosis does the tracing carry, {a} or {b}?
+    Which diagnosis, {sure}, does the tracing carry, {a} or {b}?
     Does this ECG go with {a} or with {b}, {sure}?
 """)
 _DIAGNOSES = _sure("""
     Which diagnoses does this ECG support, {sure}?
     List the diagnoses you would make from this recording, {sure}.
     What would you diagnose on this tracing, {sure}?
-    With {sure}, name each diagnosis this ECG speaks for.
+    Name each diagnosis this ECG speaks for, {sure}.
     Reading this ECG, what are the diagnoses, {sure}?
 """)
 _ANY_DIAGNOSIS = _sure("""
     Is there any diagnosis to make from this ECG, {sure}?
     Does this recording support a diagnosis at all, {sure}?
     Would you diagnose anything on this tracing, {sure}?
-    With {sure}, does this ECG speak for some diagnosis?
+    Does this ECG, {sure}, speak for some diagnosis?
     Should a diagnosis stand in the report of this ECG, {sure}?
 """)
 

@@ -148,6 +148,11 @@ MEASURES = (
     "qt interval",
     "rr interval",
 )
+# SCP code -> name, all 71.
+NAME_OF = {
+    **DIAGNOSTIC, **FORM, **RHYTHM, **UNLISTED_DIAGNOSTIC, **UNLISTED_FORM, **UNLISTED_RHYTHM,
+    "NORM": NORMAL,
+}  # fmt: skip
 STATEMENTS = tuple(sorted({*DIAGNOSTIC.values(), *FORM.values(), *RHYTHM.values()}))
 FORMS = tuple(sorted([*FORM.values(), *(DIAGNOSTIC[code] for code in BOTH)]))
 # Statements of form that a report gives to single leads, or (of voltage) to the six limb or the six
@@ -164,6 +169,9 @@ LEAD_GROUPS = {"limb leads": tuple(range(6)), "chest leads": tuple(range(6, 12))
 # How a question names what reads badly as the object of a sentence; answers keep the class name.
 _SPOKEN = {
     "q waves present": "q waves",
+    "wolff-parkinson-white pattern": "a wolff-parkinson-white pattern",
+    "trigeminal pattern": "a trigeminal pattern",
+    "electrolyte or drug effect": "an electrolyte or drug effect",
     "abnormal qrs": "an abnormal qrs complex",
     "non-specific ischemic": "non-specific ischemia",
     "low amplitude t-wave": "low amplitude t-waves",
