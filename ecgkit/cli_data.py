@@ -50,6 +50,12 @@ def add_commands(commands) -> None:
     synthesize.add_argument("--n", type=int, default=200, help="ECGs to write")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--rates", default="500", help="Hz, e.g. 100,500 (PTB-XL's layout)")
+    synthesize.add_argument(
+        "--prevalence",
+        default="learning",
+        choices=("learning", "ptbxl"),
+        help="rare findings lifted, or as rare as in PTB-XL",
+    )
     synthesize.add_argument("--jobs", type=int, default=0, help="processes; 0 = one per core")
     synthesize.add_argument("--out", required=True, help="new folder")
 
@@ -240,7 +246,15 @@ def _synthesize(args) -> int:
         rates = tuple(int(rate) for rate in args.rates.split(","))
     except ValueError:
         raise ConfigError(f"--rates is {args.rates!r}; give Hz, e.g. 100,500.") from None
-    folder = write_layout(_new(args.out), args.layout, args.n, args.seed, rates, args.jobs)
+    folder = write_layout(
+        _new(args.out),
+        args.layout,
+        args.n,
+        args.seed,
+        rates,
+        args.jobs,
+        prevalence=args.prevalence,
+    )
     print(f"{folder}: {args.n} simulated ECGs as {args.layout}")
     print(f"Next: ecgkit data check --data {folder}")
     return 0

@@ -271,8 +271,10 @@ def _simulated_folder(config: KitConfig) -> Path:
 
 
 def _simulator_files() -> list[Path]:
-    """The simulator's source and what it imports from this room: new code, another cohort."""
+    """The simulator's source, its tables and what it imports from this room: new code, another
+    cohort.
+    """
     here = Path(__file__).parent
-    own = sorted((here / "synthetic").glob("*.py"))
+    own = sorted(p for p in (here / "synthetic").iterdir() if p.suffix in (".py", ".csv", ".yaml"))
     names = {name for path in own for name in re.findall(r"ecgkit\.data\.(\w+)", path.read_text())}
     return own + sorted(path for name in names if (path := here / f"{name}.py").exists())

@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit.data import layout_challenge, layout_mimic
-from ecgkit.data.synthetic import truth_table, write_cohort
+from ecgkit.data.synthetic import truth_table, write_beats, write_cohort
 from ecgkit.data.synthetic.population import Population, draw_population, write_whole
+from ecgkit.data.synthetic.prevalence import share
 from ecgkit.types import ConfigError
 
 LAYOUTS = ("ptbxl", "mimic-iv-ecg", *layout_challenge.SETS)
@@ -25,7 +26,7 @@ _README = """SIMULATED ECGs. No recording in this folder is of a patient.
 
 Written by ecgkit in the layout of {layout} ({n} recordings, seed {seed}), for tests, teaching and
 benchmarks. truth.csv holds what was drawn: rates, intervals (ms), axes (degrees), SCP codes.
-Prevalences are chosen for learning, not for realism.
+Findings are as frequent as table "{prevalence}" of the kit says (learning: rare ones lifted).
 """
 
 
@@ -37,6 +38,7 @@ def write_layout(
     rates: Sequence[int] = (_RATE,),
     jobs: int = 1,
     study_ids: Sequence[int] | None = None,
+    prevalence: str = "learning",
 ) -> Path:
     """Writes `n_ecgs` simulated ECGs into `folder` in the layout of one of LAYOUTS; returns it.
 
@@ -44,24 +46,27 @@ def write_layout(
     before aVL; "challenge" (records SIM00001 ...), "chapman-shaoxing" (JS00001 ...) and "cpsc-2018"
     (A0001 ..., 6 to 60 s) as .mat and .hea with SNOMED CT codes. PTB-XL's may be at 100 and 500 Hz,
     the others are at 500. `study_ids` (mimic-iv-ecg) are used as they come, one per ECG; ECGs next
-    to each other may be of one patient. Same arguments, same files, whatever `jobs` (processes; 0 =
-    as many as there are cores once that is worth it). The folder appears whole or not at all; one
-    that is complete stays as it is. Raises ConfigError for what does not fit together, DataError
-    when something else is in the folder.
+    to each other may be of one patient. `prevalence`: "learning" or "ptbxl". Same arguments, same
+    files, whatever `jobs` (processes; 0 = as many as there are cores once that is worth it). The
+    folder appears whole or not at all; one that is complete stays as it is. Raises ConfigError for
+    what does not fit together, DataError when something else is in the folder.
     """
     _check(layout, n_ecgs, seed, tuple(rates), study_ids)
+    share(prevalence)  # refuses an unknown one before a folder is made
     if layout == "ptbxl":
-        return write_cohort(folder, n_ecgs, seed, rates, jobs)
+        return write_cohort(folder, n_ecgs, seed, rates, jobs, prevalence)
 
     def fill(scratch: Path) -> None:
         if layout == "mimic-iv-ecg":
-            people = draw_population(n_ecgs, seed)
+            people = draw_population(n_ecgs, seed, prevalence)
             truth, ids = layout_mimic.write(scratch, people, study_ids, jobs)
         else:
-            drawn = draw_population(3 * n_ecgs, seed)  # three ECGs of a patient at most
+            # three ECGs of a patient at most
+            drawn = draw_population(3 * n_ecgs, seed, prevalence)
             people, truth, ids = layout_challenge.write(scratch, drawn, n_ecgs, layout, jobs)
         _truth(people, truth, ids).to_csv(scratch / "truth.csv", index=False, lineterminator="\n")
-        readme = _README.format(layout=layout, n=n_ecgs, seed=seed)
+        write_beats(scratch, truth, ids)
+        readme = _README.format(layout=layout, n=n_ecgs, seed=seed, prevalence=prevalence)
         (scratch / "README.txt").write_text(readme, encoding="utf-8")
 
     return write_whole(folder, "truth.csv", fill)
