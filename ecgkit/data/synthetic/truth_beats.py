@@ -37,7 +37,7 @@ from ecgkit.data.synthetic.render import twelve_leads
 from ecgkit.types import LEADS
 
 FS = 500
-ST_WAVES = [k for k in waves.SINUS_WAVES if k not in waves.QRS_WAVES]
+ST_WAVES = (waves.J, waves.T)
 LEAST_P, SEEN_QRS, DEFLECTION = 0.03, 0.05, 0.025  # mV
 J_PLUS = 0.060  # s
 # Stretch looked at, s before and after the R peak.

@@ -35,7 +35,8 @@ def rhythm_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
 
     heart_rate, atrial_rate (NaN: fibrillation), rr_ms, rr_sd_ms, rr_min_ms, rr_max_ms, pr_sd_ms
     (from beat to beat), n_p P waves, n_blocked of them without a QRS of their own (beside a
-    ventricular beat not counted), n_beats, n_pvc, n_pac, n_paced. `longer_s` is how much the usual
+    ventricular beat not counted), n_focal of them from another atrial focus, n_beats, n_pvc, n_pac,
+    n_paced (atrium or ventricle). `longer_s` is how much the usual
     PR exceeds the heart's own; NaN where no beat follows a P wave.
     """
     inside = beats.inside(seconds)
@@ -63,9 +64,16 @@ def rhythm_truth(hearts: Hearts, beats: Beats, seconds: float) -> pd.DataFrame:
         "n_beats": inside.sum(axis=1),
         "n_pvc": (inside & (label == "V")).sum(axis=1),
         "n_pac": (inside & np.isin(label, ["A", "a"])).sum(axis=1),
-        "n_paced": (inside & (label == "/")).sum(axis=1),
+        "n_focal": (atrial & (beats.atrial_kind == kinds.ATRIAL)).sum(axis=1),
+        "n_paced": (inside & _paced(beats)).sum(axis=1),
     }
     return pd.DataFrame(table).round(4).assign(**counts)
+
+
+def _paced(beats: Beats) -> np.ndarray:
+    """(N, B) bool: beats that a pacemaker drives, from the ventricle or the atrium."""
+    atrium = np.take_along_axis(beats.atrial_kind, np.maximum(beats.parent, 0), axis=1)
+    return (beats.kind == kinds.PACED) | ((beats.parent >= 0) & (atrium == kinds.PACED))
 
 
 def _differences(time: np.ndarray, inside: np.ndarray) -> np.ndarray:
