@@ -120,10 +120,10 @@ def _flutter(h: Hearts, beats: Beats, rows, rng) -> None:
     0) or varying.
     """
     m, columns = len(rows), beats.time.shape[1]
-    cycles = clocks.steady_intervals(h.atrial_rate[rows], 0.006, columns, rng)
-    atrial = clocks.times(cycles, rng)
     ratio = np.clip(np.rint(h.atrial_rate[rows] / h.rate[rows]), 1, 8).astype(int)[:, None]
-    step = rng.choice([-1, 0, 0, 1, 2], (m, columns))
+    rate = np.clip(h.rate[rows] * ratio[:, 0], 230, 340)
+    atrial = clocks.times(clocks.steady_intervals(rate, 0.006, columns, rng), rng)
+    step = rng.choice([-1, 0, 0, 1], (m, columns))
     vary = (h.rr_spread[rows] > 0)[:, None]
     place = _places(np.where(vary, np.maximum(ratio + step, 2), ratio))
     delay = rng.uniform(0.12, 0.22, (m, 1)) + 0.004 * rng.standard_normal((m, columns))
@@ -151,7 +151,7 @@ def _pace(h: Hearts, beats: Beats, rows, rng) -> None:
     _own_clock(beats, fixed, clocks.times(rr, rng))
     beats.kind[fixed] = kinds.PACED
     for row in rows[mode == kinds.DEMAND].tolist():
-        _pace_on_demand(beats, row, 60 / h.rate[row])
+        _pace_on_demand(beats, row, 0.98 * 60 / h.rate[row])
 
 
 def _pace_on_demand(beats: Beats, row: int, wait: float) -> None:

@@ -83,7 +83,7 @@ def pacemaker(h: Hearts, rows, u, rng):
     """
     n = len(rows)
     modes = (kinds.ATRIUM, kinds.VENTRICLE, kinds.DUAL, kinds.DEMAND)
-    mode = rng.choice(modes, n, p=[0.08, 0.36, 0.40, 0.16])
+    mode = rng.choice(modes, n, p=[0.06, 0.38, 0.42, 0.14])
     h.paced[rows] = mode
     h.rate[rows] = np.where(rng.random(n) < 0.5, 60.0, rng.uniform(60, 82, n))
     h.rr_breath[rows] = np.where(mode == kinds.DEMAND, 0.04, 0.01)
@@ -107,7 +107,8 @@ def _draw_spikes(h: Hearts, rows, width, rng) -> None:
     """Spikes right before the P wave and before a QRS of `width`, of very different size."""
     n = len(rows)
     unipolar = rng.random(n) < 0.25
-    size = np.where(unipolar, rng.uniform(0.6, 1.8, n), 0.16 * np.exp(rng.normal(0, 0.6, n)))
+    size = np.where(unipolar, rng.uniform(0.6, 1.8, n), 0.18 * np.exp(rng.normal(0, 0.6, n)))
+    size = np.maximum(size, np.where(h.paced[rows] == kinds.ATRIUM, 0.3, 0.05))
     for k, part in ((SPIKE, 1.0), (ASPIKE, 0.7)):
         leads = _SPIKE_LEADS * (1 + 0.3 * rng.standard_normal((n, 8)))
         h.local[rows, k] = part * size[:, None] * leads

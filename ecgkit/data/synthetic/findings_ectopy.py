@@ -81,8 +81,13 @@ def atrial_beats(h: Hearts, rows, u, rng):
 
 def premature_beats(h: Hearts, rows, u, rng):
     """PRC(S): premature beats, of either kind, where neither PVC nor PAC says which."""
+    _choose(h, rows, u, rng, 0.5)
+
+
+def _choose(h: Hearts, rows, u, rng, share: float) -> None:
+    """Ventricular premature beats for a `share` of the hearts that have none, atrial for others."""
     unsaid = (h.n_pvc[rows] + h.n_pac[rows]) == 0
-    below = (rng.random(len(rows)) < 0.5) | (h.f_waves[rows] > 0) | (h.flutter[rows] > 0)
+    below = (rng.random(len(rows)) < share) | (h.f_waves[rows] > 0) | (h.flutter[rows] > 0)
     for effect, which in ((ventricular_beats, below), (atrial_beats, ~below)):
         some = unsaid & which
         effect(h, rows[some], u[some], rng)
@@ -100,7 +105,7 @@ def trigeminy(h: Hearts, rows, u, rng):
 
 def _in_turn(h: Hearts, rows, u, rng, every: int) -> None:
     """Each `every`-th beat is premature, of one kind and one shape, throughout the strip."""
-    premature_beats(h, rows, u, rng)
+    _choose(h, rows, u, rng, 0.75)
     both = rows[(h.n_pvc[rows] > 0) & (h.n_pac[rows] > 0)]
     h.n_pac[both] = 0
     h.every[rows] = every

@@ -39,7 +39,7 @@ def _swing(h: Hearts, rows, rng) -> None:
     """Sets how RR moves in sinus rhythm: less at a fast rate, and very different between people;
     half of the variance goes with the breath, a third with the slow wave.
     """
-    factor = (70 / h.rate[rows]) ** 1.2 * np.exp(rng.normal(0, 0.6, len(rows)))
+    factor = 0.75 * (70 / h.rate[rows]) ** 1.2 * np.exp(rng.normal(0, 0.35, len(rows)))
     h.rr_breath[rows] = np.clip(h.rr_breath[rows] * factor, 0.002, 0.075)
     h.rr_slow[rows] = 0.8 * h.rr_breath[rows]
     h.rr_spread[rows] = 0.003 + 0.35 * h.rr_breath[rows]
@@ -65,13 +65,13 @@ def without_p(h: Hearts, rows) -> None:
 
 def atrial_fibrillation(h: Hearts, rows, u, rng):
     """AFIB: no P waves, irregularly irregular RR (sd about 0.15-0.27 of the mean), fibrillation
-    waves of 0.02-0.15 mV, largest in V1; ventricles 50-160/min.
+    waves of 0.03-0.18 mV, largest in V1; ventricles 50-160/min.
     """
     n = len(rows)
     h.rate[rows] = np.clip(86 * np.exp(rng.normal(0, 0.27, n)), 50, 160)
     h.rr_spread[rows] = 0.15 + 0.06 * u + rng.uniform(0, 0.06, n)
     without_p(h, rows)
-    h.f_waves[rows] = np.clip(0.045 * np.exp(rng.normal(0, 0.5, n)), 0.018, 0.15)
+    h.f_waves[rows] = np.clip(0.065 * np.exp(rng.normal(0, 0.45, n)), 0.025, 0.18)
 
 
 def atrial_flutter(h: Hearts, rows, u, rng):
@@ -84,7 +84,7 @@ def atrial_flutter(h: Hearts, rows, u, rng):
     h.rate[rows] = h.atrial_rate[rows] / ratio
     h.rr_spread[rows] = np.where((rng.random(n) < 0.35) & (ratio > 2), 0.2, 0.0)
     without_p(h, rows)
-    h.flutter[rows] = (0.09 + 0.09 * u) * np.exp(rng.normal(0, 0.25, n))
+    h.flutter[rows] = (0.11 + 0.10 * u) * np.exp(rng.normal(0, 0.25, n))
     h.flutter_turn[rows] = np.where(rng.random(n) < 0.8, 1.0, -0.8)
 
 

@@ -61,14 +61,13 @@ def render(
         ((waves.ASPIKE,), beats.atrial, beats.atrial_kind == kinds.PACED, 0.02),
     ):
         canvas.draw(group, canvas.events(group, time, shown, spread))
-    signal = canvas.finished()
-    atria.add_fibrillation(signal, hearts, fs, rng)
-    atria.add_flutter(signal, hearts, beats, fs, rng)
-    return signal
+    atria.add_fibrillation(canvas.signal, hearts, fs, rng)
+    atria.add_flutter(canvas.signal, hearts, beats, fs, rng)
+    return canvas.signal
 
 
 class _Canvas:
-    """The signals being drawn, with a margin on both sides for windows that hang over."""
+    """The signals being drawn, (N, C8, T), and what every wave needs to know."""
 
     def __init__(self, hearts: Hearts, beats: Beats, fs: int, n_samples: int, rng):
         self.hearts, self.beats, self.fs, self.n_samples, self.rng = (
@@ -83,8 +82,7 @@ class _Canvas:
         turned = hearts.dipole[..., [1, 0, 2]] * np.array([-1.0, 1.0, 0.0])
         self.sway = np.einsum("nkx,ncx->nkc", turned, hearts.field).astype(np.float32)
         self.swing = np.deg2rad(rng.uniform(1.0, 5.0, len(hearts)))
-        self.pad = int(1.3 * fs)
-        self.signal = np.zeros((len(hearts), 8, n_samples + 2 * self.pad), np.float32)
+        self.signal = np.zeros((len(hearts), 8, n_samples), np.float32)
 
     def events(self, group, time: np.ndarray, shown: np.ndarray, spread: float) -> Events:
         """The beats `shown` (N, B) near the strip whose record has any of these waves."""
@@ -101,43 +99,39 @@ class _Canvas:
         return Events(rows, time[rows, b], gain, stretch)
 
     def draw(self, group, events: Events) -> None:
-        """Adds the waves `group` of all events to the signals."""
+        """Adds the waves `group` of all events to the signals, those of like width together."""
         if not len(events.rows):
             return
-        h, k = self.hearts, list(group)
-        centre = h.centre[:, k]
-        rise, fall = (np.maximum(sd[:, k], 1e-3) for sd in (h.rise, h.fall))
-        size = self.size[:, k]
+        k = list(group)
+        centre, size = self.hearts.centre[:, k], self.size[:, k]
+        rise, fall = (np.maximum(sd[:, k], 1e-3) for sd in (self.hearts.rise, self.hearts.fall))
         if group[0] in _SPIKES:  # as an amplifier of this sampling rate would pass it
             wide = np.hypot(rise, 0.4 / self.fs)
             size, rise, fall = size * (rise / wide)[..., None].astype(np.float32), wide, wide
         seen = np.abs(size).max(axis=2) > 1e-4
         low = np.where(seen, centre - REACH * rise, np.inf).min(axis=1)
         high = np.where(seen, centre + REACH * fall, -np.inf).max(axis=1) + 0.06
-        length = int(np.ceil((high - low)[events.rows].max() * self.fs)) + 1
-        step = np.arange(length) / self.fs
-        limit = self.signal.shape[2] - length
-        for first in range(0, len(events.rows), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            rows, time = events.rows[part], events.time[part]
+        order = np.argsort((high - low)[events.rows], kind="stable")
+        for first in range(0, len(order), _BLOCK):
+            part = order[first : first + _BLOCK]
+            rows, time, used = events.rows[part], events.time[part], seen[events.rows[part]].any(0)
             start = np.ceil((time + low[rows]) * self.fs).astype(int)
-            middle = centre[rows]
-            late = np.clip(middle - 0.1, 0, None)
+            length = int(np.ceil((high - low)[rows].max() * self.fs)) + 1
+            since = (start / self.fs - time)[:, None] + np.arange(length) / self.fs  # (E, M)
+            middle = centre[rows][:, used]
+            late = np.clip(middle - 0.1, 0, None)  # what lies behind the QRS moves with QT
             middle = middle + late * (events.stretch[part, None] - 1)
-            d = (start / self.fs - time)[:, None] + step  # (E, M) s from the R peak
-            d = (d[:, None] - middle[..., None]).astype(np.float32)  # (E, K, M)
-            d *= np.where(
-                d < 0,
-                (1 / rise[rows]).astype(np.float32)[..., None],
-                (1 / fall[rows]).astype(np.float32)[..., None],
-            )
-            np.multiply(d, d, out=d)
-            d *= np.float32(-0.5)
-            np.exp(d, out=d)
-            drawn = np.matmul(self._sizes(size, k, rows, time, events.gain[part]), d)
-            start = np.clip(start + self.pad, 0, limit)
-            for row, at, wave in zip(rows.tolist(), start.tolist(), drawn):
-                self.signal[row, :, at : at + length] += wave
+            shape = _bells(since, middle, rise[rows][:, used], fall[rows][:, used])
+            sizes = self._sizes(size[:, used], np.array(k)[used], rows, time, events.gain[part])
+            self._add(rows, start, np.matmul(sizes, shape))
+
+    def _add(self, rows, start, drawn) -> None:
+        """Adds windows `drawn` (E, C8, M) that begin at the samples `start` (E,)."""
+        n, length = self.signal.shape[2], drawn.shape[2]
+        for row, at, wave in zip(rows.tolist(), start.tolist(), drawn):
+            if -length < at < n:
+                first = max(at, 0)
+                self.signal[row, :, first : at + length] += wave[:, first - at : n - at]
 
     def _sizes(self, size, k, rows, time, gain) -> np.ndarray:
         """(E, C8, K) amplitudes of each event: the heart's, turned by the breath of its moment."""
@@ -148,9 +142,15 @@ class _Canvas:
         turned = size[rows] + turn[:, None, None] * self.sway[rows[:, None], k]
         return (turned * scale[:, None, None]).transpose(0, 2, 1)
 
-    def finished(self) -> np.ndarray:
-        """(N, C8, T): the signals without their margins."""
-        return np.ascontiguousarray(self.signal[..., self.pad : self.pad + self.n_samples])
+
+def _bells(since: np.ndarray, centre, rise, fall) -> np.ndarray:
+    """(E, K, M) float32: Gaussians at `since` (E, M) s from the beat, all others (E, K) in s."""
+    d = (since[:, None] - centre[..., None]).astype(np.float32)
+    before, after = ((1 / sd).astype(np.float32)[..., None] for sd in (rise, fall))
+    d *= np.where(d < 0, before, after)
+    np.multiply(d, d, out=d)
+    d *= np.float32(-0.5)
+    return np.exp(d, out=d)
 
 
 def twelve_leads(signal8: np.ndarray) -> np.ndarray:
