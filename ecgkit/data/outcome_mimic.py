@@ -44,7 +44,9 @@ def read_mimic(path: Path, cohort) -> Sieve:
     ids = cohort.table["patient_id"]
     for table in (people, stays, failing):
         table["patient_id"] = as_ids(table["subject_id"], ids)
-    sieve = Sieve(_ecgs(place, cohort), f"the ECGs of MIMIC-IV in {place.label}", outcome="heart failure")
+    sieve = Sieve(
+        _ecgs(place, cohort), f"the ECGs of MIMIC-IV in {place.label}", outcome="heart failure"
+    )
     sieve.notes.append(
         "heart failure: first stay with ICD-9 428* or ICD-10 I50*, more than a day after the ECG; "
         "censored 365 days after the last contact"
