@@ -149,9 +149,11 @@ def _bootstrap(y, score, groups, seed: int, n: int = 300) -> tuple[float, float]
 # --- both sides -----------------------------------------------------------------------------------
 
 
-def real_records(path, clean: bool = True) -> tuple[pd.DataFrame, np.ndarray]:
+def real_records(
+    path, clean: bool = True, column: str = "filename_lr"
+) -> tuple[pd.DataFrame, np.ndarray]:
     """PTB-XL's folds 1-4 at `path`: table (N rows, `scp_codes` as dicts) and signals (N, 12, 1000)
-    mV at 100 Hz; `clean`: only those without a named artefact."""
+    mV at 100 Hz (column "filename_hr": 500 Hz); `clean`: only those without a named artefact."""
     from ecgkit.data import records, sources
     from ecgkit.data.cohort import resolve_path
     from ecgkit.types import LEADS
@@ -163,7 +165,7 @@ def real_records(path, clean: bool = True) -> tuple[pd.DataFrame, np.ndarray]:
         table = table[table[list(NOISE_COLUMNS)].isna().all(axis=1)]
     table = table.assign(scp_codes=table["scp_codes"].map(ast.literal_eval)).reset_index(drop=True)
     signal = np.stack(
-        [records.read_raw(place, n).select(LEADS).millivolts() for n in table["filename_lr"]]
+        [records.read_raw(place, n).select(LEADS).millivolts() for n in table[column]]
     )
     return table, signal.astype(np.float32)
 

@@ -1,25 +1,33 @@
 """What healthy hearts look like: normal variation between people, with age, sex and body.
 
+Sizes, times, widths and directions of the waves, and how each chest projects them on the leads,
+vary together: `anatomy.csv` holds their means, their slopes on age and sex and their principal
+components, fitted to normal ECGs of PTB-XL's folds 1-4 (`benchmarks/fit_anatomy.py`). Tall R of the
+young, the leftward drift of the axis with age (about 10 degrees in 20 years), women's smaller QRS,
+flatter ST and longer QT (Rautaharju et al. 2009; Macfarlane 2018) come out of these slopes.
+
 Usage:
     hearts = normal_hearts(latents, age, sex, rng)      # Hearts, fields (N, ...)
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 
 from ecgkit.data.synthetic.hearts import (
-    DOWER,
-    E1,
-    E2,
-    ET,
+    EDGE,
+    LEADS8,
+    N1,
+    N2,
     P1,
     P2,
     P_WAVES,
     QRS_WAVES,
     R1,
     R2,
-    SPIKE,
     WAVES,
     Hearts,
     J,
@@ -27,29 +35,33 @@ from ecgkit.data.synthetic.hearts import (
     Q,
     S,
     T,
-    X,
+    U,
+    one_beat,
+    qrs_edges,
     rotate,
 )
 
-N_LATENTS = 24
+TABLE, FIELD = Path(__file__).with_name("anatomy.csv"), "field_"
+N_COMPONENTS, N_NOTCH = 30, 14
+N_LATENTS = N_COMPONENTS + N_NOTCH + 1  # the last: how much the sinus node breathes
 
-# A healthy beat: wave -> (dipole mV, centre ms from the R peak, sd ms before and after the centre).
-_HEALTHY = {
-    P1: ((0.05, 0.08, -0.04), -158, 17, 17),  # right atrium: forward, down
-    P2: ((0.06, 0.06, 0.04), -132, 17, 17),  # left atrium: left, back
-    Q: ((-0.17, -0.04, -0.30), -24, 8.5, 8.5),  # septum: right, forward
-    R1: ((0.78, 0.46, 0.13), -5, 9, 9),  # free walls: left, down
-    R2: ((0.63, 0.34, 0.34), 7, 9, 9),
-    S: ((-0.16, -0.10, 0.60), 25, 9.5, 9.5),  # base: back
-    L: ((0.0, 0.0, 0.0), 52, 14, 14),  # late activation, only in conduction disease
-    X: ((0.0, 0.0, 0.0), -22, 12, 12),  # missing activation: the pathological Q
-    J: ((0.02, 0.01, -0.02), 75, 16, 75),  # ST level
-    T: ((0.27, 0.19, -0.18), 270, 58, 36),
-    E1: ((0.0, 0.0, 0.0), -25, 24, 24),  # ectopic beats: two QRS lobes and a T wave
-    E2: ((0.0, 0.0, 0.0), 30, 26, 26),
-    ET: ((0.0, 0.0, 0.0), 260, 65, 45),
-    SPIKE: ((0.0, 0.0, 0.0), -64, 1.6, 1.6),
-}
+_FITTED = (P1, P2, Q, R1, R2, S, L, J, T, U)
+_QRS = [Q, R1, R2, S, L]
+# Waves that only findings draw: centre s, sd s.
+_UNUSED = {"X": (-0.022, 0.012), "E1": (-0.025, 0.024), "E2": (0.030, 0.026), "ET": (0.260, 0.055)}
+_SPIKE_SD = 0.0016
+# Normal limits (Macfarlane et al. 2011; AHA/ACCF/HRS 2009): s and degrees.
+_PR, _P_LONGEST, _QRS_WIDTH = (0.124, 0.197), 0.116, (0.068, 0.113)
+_QTC, _AXIS = (0.350, 0.448), (-27.0, 96.0)
+
+
+@cache
+def _table() -> tuple[tuple[str, ...], np.ndarray]:
+    """Names (P,) and numbers (P, 4 + K): mean, slope per 20 years, women, rest, components."""
+    import pandas as pd
+
+    table = pd.read_csv(TABLE, comment="#").set_index("name")
+    return tuple(table.index), table.to_numpy()
 
 
 def normal_hearts(
@@ -62,65 +74,138 @@ def normal_hearts(
     between two ECGs of one person.
     """
     n = len(age)
-    z = latents + 0.25 * rng.standard_normal(latents.shape)
-    dipole, timing = np.zeros((n, len(WAVES), 3)), np.zeros((n, len(WAVES), 3))
-    for k, (vector, *ms) in _HEALTHY.items():
-        dipole[:, k], timing[:, k] = vector, np.array(ms) / 1000
-    centre, rise, fall = timing[..., 0].copy(), timing[..., 1].copy(), timing[..., 2].copy()
+    z = latents + 0.22 * rng.standard_normal(latents.shape)
+    z = (z / np.hypot(1, 0.22)).clip(-2.8, 2.8)
+    number = _numbers(z[:, :N_COMPONENTS], age, sex, rng)
+    h = _blank(n)
+    h.field[:] = _triples(number, [FIELD + lead for lead in LEADS8])
+    h.dipole[:, _FITTED] = _triples(number, [WAVES[k] for k in _FITTED])
+    h.dipole[:, _QRS] *= np.exp(number["log_qrs"])[:, None, None]
+    h.dipole[:, T] *= np.exp(number["log_t"])[:, None]
+    for k in _FITTED:
+        name = WAVES[k]
+        h.rise[:, k] = np.exp(number[f"{name}_rise"])
+        h.fall[:, k] = np.exp(number.get(f"{name}_fall", number[f"{name}_rise"]))
+        if k not in (T, U):
+            h.centre[:, k] = number[f"{name}_centre"] / 1000
+    h.qtc[:] = (number["qtc"] / 1000).clip(*_QTC)
+    h.u_gap[:] = number["U_gap"] / 1000
+    _notch(h, z[:, N_COMPONENTS:-1], rng)
+    h.rr_breath[:] = _breathing(age, z[:, -1])
+    _keep_normal(h)
+    return h
 
-    qrs, waves_t = list(QRS_WAVES), [J, T]
-    dipole[:, qrs] *= np.exp(0.20 * z[:, 0] - 0.06 * sex - 0.003 * (age - 50))[:, None, None]
-    dipole[:, waves_t] *= np.exp(0.25 * z[:, 1] - 0.12 * sex - 0.003 * (age - 50))[:, None, None]
-    dipole[:, P_WAVES] *= np.exp(0.22 * z[:, 2])[:, None, None]
-    dipole[:, [Q, R1, R2, S, T]] *= np.exp(z[:, 3:8] * [0.3, 0.18, 0.18, 0.28, 0.18])[:, :, None]
-    turn = np.clip(18 * z[:, 8] - 0.45 * (age - 45), -50, 38)  # axis drifts left with age
-    horizontal = np.clip(13 * z[:, 9], -28, 28)
-    for waves, share in ((qrs, 1.0), (waves_t, 0.45), (list(P_WAVES), 0.25)):
-        part = dipole[:, waves]
-        rotate(part, share * turn, (0, 1))
-        rotate(part, share * horizontal, (0, 2))
-        dipole[:, waves] = part
-    part = dipole[:, [T]]
-    rotate(part, 10 * z[:, 10], (0, 1))
-    dipole[:, [T]] = part
 
-    width = 1.05 * np.exp(0.10 * z[:, 11] - 0.04 * sex).clip(0.84, 1.20)[:, None]
-    for times in (centre, rise, fall):
-        times[:, qrs] *= width
-    centre[:, P_WAVES] -= (0.020 * z[:, 12] + 0.0004 * (age - 50)).clip(-0.028, 0.026)[:, None]
-    rise[:, P_WAVES] *= np.exp(0.10 * z[:, 13])[:, None]
-    fall[:, P_WAVES] = rise[:, P_WAVES]
-    shape = np.exp(0.12 * z[:, 14:16])
-    rise[:, T], fall[:, T] = rise[:, T] * shape[:, 0], fall[:, T] * shape[:, 1]
+def _numbers(z: np.ndarray, age, sex, rng) -> dict[str, np.ndarray]:
+    """name -> (N,): one draw of every number of the table."""
+    names, table = _table()
+    mean, slope, female, rest = table[:, :4].T
+    values = mean + np.outer((age - 50) / 20, slope) + np.outer(sex, female) + z @ table[:, 4:].T
+    values += rest * rng.standard_normal(values.shape)  # posture, electrodes: another day
+    return dict(zip(names, values.T))
 
-    field = DOWER * np.exp(0.13 * _lead_gain(z))[:, :, None]
-    zeros = np.zeros(n)
+
+def _triples(number: dict, names: list[str]) -> np.ndarray:
+    """(N, len(names), 3) of the numbers name_x, name_y, name_z."""
+    each = [np.stack([number[f"{name}_{axis}"] for axis in "xyz"], axis=-1) for name in names]
+    return np.stack(each, axis=1)
+
+
+def _blank(n: int) -> Hearts:
+    """Hearts without waves, at 74/min."""
+    k, zeros = len(WAVES), np.zeros(n)
+    centre, sd = np.zeros((n, k)), np.full((n, k), 0.02)
+    for name, (at, width) in _UNUSED.items():
+        centre[:, WAVES.index(name)], sd[:, WAVES.index(name)] = at, width
+    spike = WAVES.index("SPIKE")
+    centre[:, spike], sd[:, spike] = -0.064, _SPIKE_SD
     return Hearts(
-        dipole=dipole,
-        local=np.zeros((n, len(WAVES), 8)),
+        dipole=np.zeros((n, k, 3)),
+        local=np.zeros((n, k, 8)),
         centre=centre,
-        rise=rise,
-        fall=fall,
-        field=field,
-        turn=np.stack([turn, horizontal], axis=1),
+        rise=sd,
+        fall=sd.copy(),
+        field=np.zeros((n, 8, 3)),
         rate=zeros + 74.0,
         rr_spread=zeros + 0.012,
-        rr_breath=0.041 * np.exp(-0.0235 * (age - 25)),  # sd of 10 s, PTB-XL folds 1-4: 35 to 9 ms
-        qtc=(0.405 + 0.010 * sex + 0.013 * z[:, 16]).clip(0.370, 0.440),
+        rr_breath=zeros.copy(),
+        qtc=zeros.copy(),
         f_waves=zeros.copy(),
         flutter=zeros.copy(),
         n_pvc=np.zeros(n, int),
         n_pac=np.zeros(n, int),
         mi_stage=np.zeros(n, int),
+        u_gap=zeros.copy(),
     )
 
 
-def _lead_gain(z: np.ndarray) -> np.ndarray:
-    """(N, C8) log gain per lead: limb leads share one, chest leads differ smoothly (electrode
-    height, chest wall).
+def _breathing(age: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """(N,) respiratory swing of RR / mean RR: log-normal, halved every 35 years (O'Brien 1986)."""
+    return (0.055 * 0.5 ** ((age - 20) / 35) * np.exp(0.6 * z)).clip(0.004, 0.095)
+
+
+def _notch(h: Hearts, z: np.ndarray, rng) -> None:
+    """Two small waves inside the QRS and a little unevenness of ST-T from lead to lead: what one
+    dipole cannot draw (real leads hold about 0.5 % of their power beyond it).
+
+    `z` (N, 14) is the person's own: place and width (2 waves), sizes over the leads (5 each).
     """
-    gain = np.empty((len(z), 8))
-    gain[:, :2] = 0.5 * z[:, 17:18]
-    steps = np.linspace(-1, 1, 6)
-    gain[:, 2:] = 1.2 * z[:, 18:19] + steps * z[:, 19:20] + 0.4 * (steps**2 - 0.5) * z[:, 20:21]
-    return gain
+    size = np.sqrt((h.dipole[:, _QRS] ** 2).sum(axis=(1, 2)))
+    for i, (k, at) in enumerate(((N1, -0.014), (N2, 0.018))):
+        own = z[:, 7 * i : 7 * i + 7]
+        h.centre[:, k] = at + 0.008 * own[:, 0]
+        h.rise[:, k] = h.fall[:, k] = 0.0048 * np.exp(0.25 * own[:, 1])
+        h.local[:, k] = NOTCH * size[:, None] * (own[:, 2:] @ _OVER_LEADS)
+    uneven = rng.standard_normal((len(h), 2, 5)) @ _OVER_LEADS  # (N, [J, T], 8)
+    t_size = np.linalg.norm(h.dipole[:, T], axis=1)[:, None]
+    h.local[:, J], h.local[:, T] = 0.03 * t_size * uneven[:, 0], UNEVEN_T * t_size * uneven[:, 1]
+
+
+NOTCH, UNEVEN_T = 0.035, 0.06
+# Five smooth patterns over I, II, V1-V6: neighbours alike, limb leads less.
+_OVER_LEADS = np.array(
+    [
+        [0.5, 0.2, 0.0, 0.0, 0.0, 0.0, 0.2, 0.3],
+        [0.1, 0.5, 0.0, 0.0, 0.0, 0.1, 0.2, 0.2],
+        [0.0, 0.0, 0.8, 0.9, 0.4, 0.0, 0.0, 0.0],
+        [0.0, 0.0, -0.2, 0.4, 1.0, 0.8, 0.3, 0.0],
+        [0.0, 0.0, 0.0, -0.2, 0.0, 0.6, 0.8, 0.6],
+    ]
+)
+
+
+# --- normal limits --------------------------------------------------------------------------------
+
+
+def _keep_normal(h: Hearts) -> None:
+    """Brings the few hearts that were drawn beyond normal limits back to them, in place."""
+    turn = _axis_excess(h)
+    for waves, share in ((list(QRS_WAVES), 1.0), ([J, T, U], 0.5)):
+        part = h.dipole[:, waves]
+        rotate(part, share * turn, (0, 1))
+        h.dipole[:, waves] = part
+    onset, offset = qrs_edges(h)
+    factor = ((offset - onset).clip(*_QRS_WIDTH) / (offset - onset))[:, None]
+    for times in (h.centre, h.rise, h.fall):
+        times[:, list(QRS_WAVES)] *= factor
+    _keep_p(h)
+
+
+def _axis_excess(h: Hearts) -> np.ndarray:
+    """(N,) degrees to turn the QRS so that its frontal axis is normal."""
+    beat = one_beat(h, fs=250, waves=(Q, R1, R2, S), before=0.1, after=0.12)
+    one, avf = beat[:, 0], beat[:, 1] - beat[:, 0] / 2
+    net = [lead.max(axis=1) + lead.min(axis=1) for lead in (one, avf)]
+    axis = np.rad2deg(np.arctan2(net[1] * 2 / np.sqrt(3), net[0]))
+    return axis.clip(*_AXIS) - axis
+
+
+def _keep_p(h: Hearts) -> None:
+    """P no longer than 116 ms, PR from 124 to 197 ms; the P wave moves, the QRS stays."""
+    gap = h.centre[:, P2] - h.centre[:, P1]
+    length = gap + EDGE * (h.rise[:, P1] + h.fall[:, P2])
+    h.centre[:, P1] += (length - _P_LONGEST).clip(0, None)
+    onset, _ = qrs_edges(h)
+    p = list(P_WAVES)
+    pr = onset - (h.centre[:, p] - EDGE * h.rise[:, p]).min(axis=1)
+    h.centre[:, p] -= (pr.clip(*_PR) - pr)[:, None]
