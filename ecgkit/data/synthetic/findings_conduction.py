@@ -12,24 +12,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic.hearts import LEADS8, R1, R2, Hearts, J, L, Q, S, T
+from ecgkit.data.synthetic.hearts import LEADS8, N1, N2, QRS_WAVES, R1, R2, Hearts, J, L, Q, S, T
 from ecgkit.data.synthetic.shaping import (
     BEFORE,
     FS,
     LEAD,
+    direction,
+    fan,
+    limb_size,
     main_vector,
     p_span,
     pr_interval,
     qrs_beat,
     qrs_width,
+    set_limb,
     set_pr,
+    show_first,
     spread,
     turn_axis,
     vector,
     widen_qrs,
 )
 
-_MAIN = (R1, R2)
 _V1 = LEADS8.index("V1")
 
 
@@ -38,8 +42,8 @@ _V1 = LEADS8.index("V1")
 
 def first_degree_block(h: Hearts, rows, u, rng):
     """1AVB: PR above 200 ms (Minnesota 6-3 takes 220); most 205-250, the longest 340."""
-    longer = rng.gamma(1.5, 0.022, len(rows)).clip(0, 0.10)
-    set_pr(h, rows, 0.204 + 0.03 * u + longer)
+    longer = rng.gamma(1.2, 0.016, len(rows)).clip(0, 0.10)
+    set_pr(h, rows, 0.195 + 0.045 * u + longer)
 
 
 def long_pr(h: Hearts, rows, u, rng):
@@ -47,7 +51,7 @@ def long_pr(h: Hearts, rows, u, rng):
     set_pr(
         h,
         rows,
-        np.maximum(pr_interval(h, rows), 0.200 + 0.025 * u + rng.gamma(1, 0.008, len(rows))),
+        np.maximum(pr_interval(h, rows), 0.196 + 0.025 * u + rng.gamma(1, 0.008, len(rows))),
     )
 
 
@@ -63,29 +67,33 @@ def complete_rbbb(h: Hearts, rows, u, rng):
     """
     n = len(rows)
     h.dipole[rows, S] *= rng.uniform(0.1, 0.9, (n, 1))
+    h.local[rows, L] = 0
     h.centre[rows, L] = 0.054 + 0.012 * u + rng.normal(0, 0.003, n)
     h.rise[rows, L] = 0.0135 + 0.003 * u + rng.uniform(0, 0.002, n)
     h.fall[rows, L] = 0.0150 + 0.006 * u + rng.uniform(0, 0.003, n)
     forward = rng.uniform(-62, -22, n)  # from mostly rightward to mostly forward
-    h.dipole[rows, L] = vector(np.ones(n), 180 + rng.normal(0, 22, n), forward)
+    h.dipole[rows, L] = vector(np.ones(n), 180.0, forward)
     notched = np.flatnonzero(rng.random(n) < 0.17)
     h.dipole[rows[notched], R2, 2] -= rng.uniform(0.4, 0.9, len(notched))
     _late_r(h, rows, (0.30 + 0.45 * u) * spread(rng, n, 0.4))
+    right = (0.18 + 0.25 * u) * spread(rng, n, 0.35)  # S in I
+    set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 35, n)))[:, None])
     width = 0.122 + 0.020 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03)
     widen_qrs(h, rows, np.maximum(width, qrs_width(h, rows)))
-    _against(h, rows, h.dipole[rows, L], rng.uniform(0.02, 0.08, n), rng.uniform(0.12, 0.42, n))
+    _against(h, rows, h.dipole[rows, L], rng.uniform(0.02, 0.08, n), rng.uniform(0.18, 0.58, n))
 
 
 def incomplete_rbbb(h: Hearts, rows, u, rng):
     """IRBBB: rSr' in V1 or V2 with QRS below 120 ms; r' from a tip to R' above r (AHA 2009 III)."""
     n = len(rows)
+    h.local[rows, L] = 0
     h.centre[rows, L] = 0.041 + 0.003 * u + rng.normal(0, 0.002, n)
     h.rise[rows, L] = h.fall[rows, L] = 0.0088 + 0.0015 * rng.random(n)
     h.dipole[rows, S] *= rng.uniform(0.4, 0.9, (n, 1))
     h.dipole[rows, L] = vector(np.ones(n), 180 + rng.normal(0, 30, n), rng.uniform(-65, -25, n))
-    _late_r(h, rows, (0.05 + 0.22 * u) * spread(rng, n, 0.4))
-    width = qrs_width(h, rows)
-    widen_qrs(h, rows, np.clip(width, 0.096, 0.113 + 0.004 * u))
+    tip = (0.07 + 0.26 * u) * spread(rng, n, 0.35)
+    _late_r(h, rows, np.maximum(tip, np.where(u >= 0.35, 0.12, 0.0)))
+    widen_qrs(h, rows, qrs_width(h, rows).clip(0.096, 0.113 + 0.004 * u))
     _against(h, rows, h.dipole[rows, L], np.zeros(n), rng.uniform(0.0, 0.45, n))
 
 
@@ -93,7 +101,7 @@ def _late_r(h: Hearts, rows, height) -> None:
     """Sizes the late wave L so that V1 stands at `height` (n,) mV at its peak, whatever else is
     drawn there.
     """
-    beat = qrs_beat(h, rows, waves=(Q, R1, R2, S))
+    beat = qrs_beat(h, rows, waves=[k for k in QRS_WAVES if k != L])
     at = np.round((h.centre[rows, L] + BEFORE) * FS).astype(int)
     there = beat[np.arange(len(rows)), LEAD["V1"], at]
     one = (h.dipole[rows, L] * h.field[rows, _V1]).sum(axis=1)
@@ -137,21 +145,23 @@ def _draw_lbbb(h: Hearts, rows, rng, share) -> None:
     back = (48 + rng.normal(0, 10, n)).clip(22, 66)
     gap = rng.uniform(0.031, 0.044, n)  # the wider, the deeper the notch
     lobes = (
-        (R1, 0.0, 0.0150, rng.uniform(0.50, 0.95, n), -16),
-        (R2, gap, rng.uniform(0.0155, 0.0205, n), rng.uniform(0.80, 1.15, n), 4),
+        (R1, 0.0, 0.0150, rng.uniform(0.46, 0.80, n), -11),
+        (R2, gap, rng.uniform(0.0155, 0.0205, n), rng.uniform(0.88, 1.18, n), 3),
         (L, gap + 0.030, 0.0145, rng.uniform(0.10, 0.45, n), 6),
     )
     late = (size * rng.uniform(-0.1, 1.0, n).clip(0, None))[:, None]  # S reaches V4, V5
-    late = late * np.array([0, 0, 0, -0.15, -0.45, -0.60, -0.35, -0.10])
+    late = late * np.array([0, 0, 0, -0.25, -0.70, -0.70, -0.35, -0.10])
     for wave, centre, sd, part, more_back in lobes:
         turned = axis + rng.normal(0, 9, n)
         h.dipole[rows, wave] = vector(size * part, turned, back + more_back + rng.normal(0, 6, n))
         h.local[rows, wave] = part[:, None] * late
+        set_limb(h, rows, (wave,), h.dipole[rows, wave][:, None, :2])
         h.centre[rows, wave] = centre
         h.rise[rows, wave] = h.fall[rows, wave] = sd
     _first_septum(h, rows, rng)
+    _late_peak(h, rows, rng)
     h.centre[rows, J], h.rise[rows, J] = gap + 0.078, 0.018
-    st, t = share * rng.uniform(0.04, 0.13, n), share * rng.uniform(0.16, 0.44, n)
+    st, t = share * rng.uniform(0.05, 0.18, n), share * rng.uniform(0.16, 0.44, n)
     h.dipole[rows, T] *= 1 - share[:, None] * rng.uniform(0.4, 1.0, (n, 1))
     main = vector(size, axis + rng.normal(0, 18, n), back + rng.normal(0, 12, n))
     _against(h, rows, main, st, t)
@@ -170,6 +180,21 @@ def _first_septum(h: Hearts, rows, rng) -> None:
     h.centre[rows, Q], h.rise[rows, Q], h.fall[rows, Q] = -0.027, 0.0095, 0.0095
     h.dipole[rows, S] = 0
     h.local[rows, S] = 0
+    h.centre[np.ix_(rows, (N1, N2))] += np.array(
+        [0.024, 0.030]
+    )  # the small notches: of the plateau
+
+
+def _late_peak(h: Hearts, rows, rng) -> None:
+    """Makes the second lobe the taller one in V5 and V6, or nearly so: R peaks late."""
+    for lead in (LEADS8.index("V5"), LEADS8.index("V6")):
+        first, second = (
+            (h.dipole[rows, wave] * h.field[rows, lead]).sum(axis=1) + h.local[rows, wave, lead]
+            for wave in (R1, R2)
+        )
+        more = (first - rng.uniform(0.55, 0.92, len(rows)) * second).clip(0, None)
+        h.local[rows, R1, lead] -= 0.7 * more
+        h.local[rows, R2, lead] += 0.4 * more
 
 
 # --- fascicles ------------------------------------------------------------------------------------
@@ -177,45 +202,38 @@ def _first_septum(h: Hearts, rows, rng) -> None:
 
 def left_anterior_block(h: Hearts, rows, u, rng):
     """LAFB: axis -45 to -90 degrees, qR in aVL, rS in II, III, aVF, QRS below 120 ms (AHA 2009
-    III); mild ones only -30 to -45.
+    III); mild ones only -30 to -45. S reaches V5 and V6.
     """
     n = len(rows)
-    h.dipole[rows, Q, 1] = rng.uniform(0.12, 0.34, n)  # first downward: r in II, III, aVF
-    h.dipole[rows, Q, 0] = -rng.uniform(0.08, 0.22, n)
-    _fan(h, rows, (5, -50, -80), (0.85, 1.0, 0.45), rng)
-    side = rng.uniform(0.1, 0.9, (n, 1)) * np.linalg.norm(main_vector(h, rows), axis=1)[:, None]
-    h.local[rows, S] += side * np.array([0, 0, 0, 0, -0.1, -0.4, -0.9, -0.9])  # S in V5, V6
-    h.centre[rows, R2] += 0.003
-    h.centre[rows, S] += rng.uniform(0.0, 0.005, n)
-    h.rise[rows, S] *= 1.15
+    fan(h, rows, (Q, R1, R2, S, L), (122, -12, -55, -75, -90), (0.4, 0.9, 1.0, 0.45, 0.12), rng)
     sure = np.clip(u / 0.35, 0, 1)
-    axis = -32 - 16 * sure - 18 * (u - 0.35).clip(0, 1) - rng.gamma(1.4, 3.0, n).clip(0, 22)
-    turn_axis(h, rows, axis, (R1, R2, S))
-    widen_qrs(h, rows, (qrs_width(h, rows) * rng.uniform(1.0, 1.10, n)).clip(None, 0.116))
+    axis = -32 - 17 * sure - 16 * (u - 0.35).clip(0, 1) - rng.gamma(1.4, 3.0, n).clip(0, 20)
+    _finish_fascicle(h, rows, axis, rng)
+    show_first(h, rows, ("aVL",), up=False)
+    lateral = np.array([0, 0, 0, 0, -0.1, -0.4, -0.8, -0.8])
+    side = rng.uniform(0.0, 0.8, (n, 1)) * limb_size(h, rows)[:, None]
+    h.local[rows, S] += side * lateral
+    h.local[rows, R1] += 0.25 * side * lateral
 
 
 def left_posterior_block(h: Hearts, rows, u, rng):
     """LPFB: axis +90 to +180 degrees, rS in I and aVL, qR in III and aVF, QRS below 120 ms (AHA
     2009 III).
     """
-    n = len(rows)
-    h.dipole[rows, Q, 0] = rng.uniform(0.10, 0.26, n)  # first left and up: r in I, q in III
-    h.dipole[rows, Q, 1] = -rng.uniform(0.12, 0.28, n)
-    _fan(h, rows, (75, 108, 150), (0.9, 1.0, 0.35), rng)
-    turn_axis(h, rows, 91 + 22 * u + rng.gamma(1.3, 5, n).clip(0, 40), (R1, R2, S))
-    widen_qrs(h, rows, (qrs_width(h, rows) * rng.uniform(1.0, 1.12, n)).clip(None, 0.116))
+    fan(h, rows, (Q, R1, R2, S, L), (-52, 80, 112, 150, 160), (0.4, 0.9, 1.0, 0.35, 0.1), rng)
+    axis = 91 + 16 * u + rng.gamma(1.3, 5, len(rows)).clip(0, 35)
+    _finish_fascicle(h, rows, axis, rng)
+    show_first(h, rows, ("III", "aVF"), up=False)
+    show_first(h, rows, ("I", "aVL"), up=True)
 
 
-def _fan(h: Hearts, rows, angles, sizes, rng) -> None:
-    """Spreads R1, R2 and S over `angles` of the frontal plane, `sizes` times what the heart's main
-    vector has there; the way backward stays the patient's.
-    """
-    n = len(rows)
-    main = main_vector(h, rows)
-    flat = np.linalg.norm(main[:, :2], axis=1).clip(0.35, None)
-    for wave, angle, part in zip((R1, R2, S), angles, sizes):
-        drawn = vector(flat * part * spread(rng, n, 0.15), angle + rng.normal(0, 8, n), 0.0)
-        h.dipole[rows, wave, :2] = drawn[:, :2]
+def _finish_fascicle(h: Hearts, rows, axis, rng) -> None:
+    """The late fascicle takes 5-15 ms more, and the axis is what the block makes it."""
+    turn_axis(h, rows, axis, (R1, R2, S, L))
+    later = rng.uniform(0.001, 0.004, (len(rows), 1))
+    h.centre[np.ix_(rows, (R1, R2, S, L))] += later * np.array([0.7, 1.0, 1.5, 2.0])
+    width = qrs_width(h, rows) * rng.uniform(1.02, 1.16, len(rows))
+    widen_qrs(h, rows, width.clip(None, 0.115))
 
 
 # --- elsewhere ------------------------------------------------------------------------------------
@@ -229,10 +247,16 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     apart = rng.uniform(0.0, 0.007, n)
     h.centre[rows, R1] -= apart
     h.centre[rows, R2] += apart
-    h.centre[rows, L], h.rise[rows, L], h.fall[rows, L] = 0.046, 0.011, 0.012
-    right = (rng.random(n) < 0.5)[:, None] * rng.uniform(0.1, 0.35, (n, 1))
-    h.dipole[rows, L] = right * np.array([-0.9, 0.0, 0.55]) + rng.normal(0, 0.07, (n, 3))
-    h.local[rows, L] += rng.normal(0, 0.06, (n, 8))
+    h.local[np.ix_(rows, (N1, N2))] *= rng.uniform(1, 4, (n, 1, 1))
+    h.dipole[rows, S] += h.dipole[rows, L]
+    h.centre[rows, L] = rng.uniform(0.042, 0.060, n)
+    h.rise[rows, L] = h.fall[rows, L] = rng.uniform(0.010, 0.013, n)
+    right = rng.random(n) < 0.75  # a late S to the right; the others slur R and keep a septal q
+    size = rng.uniform(0.14, 0.42, n)
+    late = np.where(right[:, None], np.array([-0.9, 0.0, 0.6]), np.array([0.6, 0.2, 0.4]))
+    h.dipole[rows, L] = size[:, None] * late + rng.normal(0, 0.06, (n, 3))
+    septal = np.where(right, 0.0, rng.uniform(0.08, 0.18, n))[:, None]
+    h.local[rows, Q] -= septal * np.array([1, 0.3, 0, 0, 0, 0.3, 1, 1])
     widen_qrs(h, rows, 0.1115 + 0.018 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03))
     _against(h, rows, main_vector(h, rows), 0.05 * u, 0.25 * u * rng.random(n))
 
@@ -256,13 +280,15 @@ def pre_excitation(h: Hearts, rows, u, rng):
     angles = way + rng.normal(0, 13, (n, 2))
     size = np.linalg.norm(main_vector(h, rows), axis=1).clip(0.5, 1.6)
     share = (0.15 + 0.45 * u)[:, None]  # how much of the ventricles the pathway takes
-    for wave, part in ((R1, 1.0), (R2, 0.6), (S, 0.4)):
+    for wave, part in ((R1, 1.0), (R2, 0.6), (S, 0.4), (L, 0.0)):
         drawn = vector(size, angles[:, 0], angles[:, 1])
-        h.dipole[rows, wave] += part * share * (drawn - h.dipole[rows, wave])
-    h.dipole[rows, Q] = vector(size * (0.24 + 0.16 * u) * spread(rng, n, 0.2), *angles.T)
-    h.local[rows, Q] = 0
+        h.dipole[rows, wave] += share * (part * drawn - h.dipole[rows, wave])
+    delta = vector(size * (0.24 + 0.16 * u) * spread(rng, n, 0.2), *angles.T)
+    h.dipole[rows, Q] = delta
+    h.local[np.ix_(rows, (Q, N1))] = 0
+    set_limb(h, rows, (Q,), delta[:, None, :2])
     h.centre[rows, Q] = -0.034 - 0.006 * u
-    h.rise[rows, Q], h.fall[rows, Q] = 0.0135 + 0.003 * u, 0.016
+    h.rise[rows, Q], h.fall[rows, Q] = 0.0145 + 0.003 * u, 0.016
     widen_qrs(h, rows, 0.1135 + 0.028 * u + rng.gamma(1.3, 0.004, n).clip(0, 0.02))
     set_pr(h, rows, (0.116 - 0.022 * u - rng.gamma(1.5, 0.004, n)).clip(0.075, None))
     _shorten_p(h, rows)

@@ -12,10 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.data.synthetic import shaping
-from ecgkit.data.synthetic.hearts import P1, P2, P_WAVES, R1, R2, Hearts, J, Q, S, T, one_beat
+from ecgkit.data.synthetic.hearts import P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T, one_beat
 from ecgkit.data.synthetic.shaping import (
     LEAD,
+    fan,
     main_vector,
+    net_axis,
     p_span,
     pr_interval,
     qrs_beat,
@@ -53,10 +55,10 @@ def high_voltage_of_lvh(h: Hearts, rows, u, rng):
             beat[:, LEAD["aVL"]].max(axis=1) / AVL,
         ]
     )
-    near = np.argmax(np.log(ratios.clip(0.05)) + rng.normal(0, 0.2, ratios.shape), axis=0)
+    near = np.argmax(np.log(ratios.clip(0.05)) + rng.normal(0, 0.13, ratios.shape), axis=0)
     ratio = ratios[near, np.arange(len(rows))]
     wanted = 1.02 + 0.26 * u + 0.16 * u * rng.exponential(1, len(rows)).clip(0, 3)
-    factor = (wanted / ratio).clip(0.7, 2.6)
+    factor = (wanted / ratio).clip(0.7, 4.0)
     near_chest = np.where(near == 0, 0.3, 0.0)  # a large heart also comes nearer the chest wall
     h.scale_qrs(rows, factor ** (1 - near_chest))
     h.field[rows, 2:] *= (factor**near_chest)[:, None, None]
@@ -69,8 +71,8 @@ def left_hypertrophy(h: Hearts, rows, u, rng):
     One in six lies across, with its voltage in I and aVL.
     """
     n = len(rows)
-    across = rng.random(n) < 0.17
-    turn_axis(h, rows[across], rng.uniform(-35, 5, across.sum()), (R1, R2, S))
+    across = (rng.random(n) < 0.17) & (net_axis(qrs_beat(h, rows)) > -20)
+    turn_axis(h, rows[across], rng.uniform(-35, 5, across.sum()), (R1, R2, S, L))
     h.dipole[rows, Q] *= rng.uniform(0.35, 1.25, (n, 1))
     high_voltage_of_lvh(h, rows, u, rng)
     width = qrs_width(h, rows)
@@ -96,14 +98,16 @@ def septal_hypertrophy(h: Hearts, rows, u, rng):
     """
     n = len(rows)
     down = rng.uniform(-0.7, 0.1, n)  # q in the inferior leads too, or lateral alone
-    way = np.stack([np.full(n, -1.0), down, rng.uniform(-0.9, -0.4, n)], axis=1)
+    way = np.stack([np.full(n, -1.0), down, rng.uniform(-1.2, -0.6, n)], axis=1)
     h.dipole[rows, Q] = way / np.linalg.norm(way, axis=1)[:, None]
     h.rise[rows, Q] = h.fall[rows, Q] = rng.uniform(0.0072, 0.0088, n)
     h.centre[rows, Q] = -0.025
     wanted = 0.33 + 0.35 * u * spread(rng, n, 0.3)
     h.dipole[rows, Q] *= wanted[:, None]
-    for _ in range(3):  # R overlaps q and takes some of it away
-        depth = -np.sort(qrs_beat(h, rows)[:, _LATERAL].min(axis=2), axis=1)[:, 1]
+    for _ in range(4):  # R overlaps q and takes some of it away
+        beat = qrs_beat(h, rows)[:, _LATERAL]
+        before_r = np.arange(beat.shape[2]) < beat.argmax(axis=2)[..., None]
+        depth = -np.sort(np.where(before_r, beat, 0).min(axis=2), axis=1)[:, 1]
         h.dipole[rows, Q] *= (wanted / depth.clip(0.05)).clip(0.6, 1.8)[:, None]
     strain(h, rows, (rng.normal(0.1, 0.45, n) + 0.3 * u).clip(0, 1), rng)
 
@@ -123,16 +127,19 @@ def right_hypertrophy(h: Hearts, rows, u, rng):
     n = len(rows)
     size = np.linalg.norm(main_vector(h, rows), axis=1).clip(0.55, 1.4) * spread(rng, n, 0.15)
     tall = rng.random(n) < 0.75
-    forward = np.where(tall, 0.28 + 0.30 * u, -0.30) * rng.uniform(0.5, 1.5, n)
-    across = np.where(tall, 0.30 + 0.2 * u, 0.50 + 0.2 * u) * rng.uniform(0.6, 1.3, n)
-    zero, left = np.zeros(n), rng.uniform(0.15, 0.55, n)
+    forward = np.where(tall, 0.34 + 0.26 * u, -0.30) * rng.uniform(0.55, 1.45, n)
+    across = np.where(tall, 0.30 + 0.2 * u, 0.60 + 0.25 * u) * rng.uniform(0.6, 1.3, n)
+    zero, left = np.zeros(n), rng.uniform(0.25, 0.80, n)
     h.dipole[rows, Q] *= rng.uniform(0.2, 1.0, (n, 1))
     h.dipole[rows, R1] = size[:, None] * np.stack([left, zero + 0.65, -0.8 * forward], axis=1)
     h.dipole[rows, R2] = size[:, None] * np.stack([-across, zero + 0.45, -forward], axis=1)
     back = np.where(tall, 0.25, 0.35) * rng.uniform(-0.6, 1, n)
     h.dipole[rows, S] = size[:, None] * np.stack([-across, zero, back], axis=1)
-    h.centre[rows, S] += rng.uniform(0, 0.008, n)
-    turn_axis(h, rows, 94 + 28 * u + rng.gamma(1.2, 6, n).clip(0, 45), (R1, R2, S))
+    h.rise[rows, S] *= 1.2
+    widen_qrs(h, rows, qrs_width(h, rows) * (1 + 0.15 * u * rng.random(n)))
+    h.dipole[rows, L] *= 0.4
+    fan(h, rows, (Q, R1, R2, S, L), (-60, 85, 112, 155, 180), (0.2, 0.9, 0.9, 0.4, 0.1), rng)
+    turn_axis(h, rows, 94 + 24 * u + rng.gamma(1.2, 6, n).clip(0, 45), (R1, R2, S, L))
     t = (0.02 + 0.30 * u * tall) * rng.uniform(0.3, 1.2, n)
     h.dipole[rows, T] += t[:, None] * np.array([0.15, -0.15, 1.0])
     h.dipole[rows, J] += 0.15 * t[:, None] * np.array([0.1, -0.1, 1.0])
@@ -150,7 +157,7 @@ def left_atrium(h: Hearts, rows, u, rng):
     start, end = p_span(h, rows)
     longer = (0.121 + 0.022 * u * rng.uniform(0.6, 1.3, n) - (end - start)).clip(0.006, None)
     h.centre[rows, P1] -= longer
-    left = np.array([0.065, 0.055, 0.10]) * (0.9 + 0.5 * u)[:, None] * spread(rng, n, 0.25)[:, None]
+    left = np.array([0.070, 0.060, 0.08]) * (0.9 + 0.5 * u)[:, None] * spread(rng, n, 0.25)[:, None]
     h.dipole[rows, P2] = left + rng.normal(0, 0.012, (n, 3))
     h.fall[rows, P2] *= 1.08
     set_pr(h, rows, np.maximum(pr + 0.3 * longer, 0.15))

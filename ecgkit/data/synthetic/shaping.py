@@ -5,7 +5,7 @@ Shape letters: n chosen hearts, K waves, T samples.
 
 Usage:
     widen_qrs(hearts, rows, seconds)        # rows (n,), seconds (n,)
-    turn_axis(hearts, rows, degrees, (R1, R2, S))
+    turn_axis(hearts, rows, degrees, (R1, R2, S, L))
     index = sokolow(qrs_beat(hearts, rows))
 """
 
@@ -14,21 +14,20 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.data.synthetic.hearts import (
+    DOWER,
     P_WAVES,
     QRS_WAVES,
-    R1,
-    R2,
     Hearts,
     J,
+    Q,
     one_beat,
-    rotate,
 )
 from ecgkit.data.synthetic.render import twelve_leads
 from ecgkit.types import LEADS
 
 LEAD = {name: i for i, name in enumerate(LEADS)}
 BEFORE, AFTER, FS = 0.16, 0.28, 500  # s of a measured beat before and after the R peak; Hz
-P_EDGE = 2.1  # standard deviations of a P wave from its centre to its edge
+P_BEFORE = 0.6
 SEEN = 0.05  # mV from the baseline, half a small square: where the QRS begins and ends
 
 
@@ -65,8 +64,15 @@ def cornell(beat: np.ndarray) -> np.ndarray:
 
 
 def main_vector(h: Hearts, rows) -> np.ndarray:
-    """(n, 3) mV: the QRS's main vector, the mean of the free walls' two waves."""
-    return h.dipole[np.ix_(rows, (R1, R2))].mean(axis=1)
+    """(n, 3) mV: the QRS at its largest, as a vector of the Frank system, times 0.6: what each of
+    two waves carries that overlap to a QRS of that size.
+    """
+    beat = one_beat(subset(h, rows), FS, QRS_WAVES, before=0.08, after=0.08)
+    loop = np.linalg.pinv(DOWER) @ beat  # (n, 3, T)
+    length = np.linalg.norm(loop, axis=1)
+    near = length > 0.75 * length.max(axis=1, keepdims=True)
+    mean = (loop * near[:, None]).sum(axis=2) / near.sum(axis=1)[:, None]
+    return 0.6 * mean * (length.max(axis=1) / np.linalg.norm(mean, axis=1))[:, None]
 
 
 def vector(size, axis, azimuth) -> np.ndarray:
@@ -88,9 +94,15 @@ def qrs_span(h: Hearts, rows) -> tuple[np.ndarray, np.ndarray]:
     """QRS onset and end (n,), (n,) in s from the R peak, as seen: first and last 0.05 mV of it in
     any of the twelve leads.
     """
-    seen = np.abs(qrs_beat(h, rows)).max(axis=1) > SEEN
+    beat = np.abs(qrs_beat(h, rows))
+    return _span(beat, np.full(len(beat), SEEN), BEFORE)
+
+
+def _span(size: np.ndarray, least: np.ndarray, before: float) -> tuple[np.ndarray, np.ndarray]:
+    """First and last time (n,), (n,) s at which some lead of `size` (n, 12, T) exceeds `least`."""
+    seen = (size > least[:, None, None]).any(axis=1)
     first, last = seen.argmax(axis=1), seen.shape[1] - 1 - seen[:, ::-1].argmax(axis=1)
-    return first / FS - BEFORE, last / FS - BEFORE
+    return first / FS - before, last / FS - before
 
 
 def qrs_width(h: Hearts, rows) -> np.ndarray:
@@ -111,12 +123,11 @@ def widen_qrs(h: Hearts, rows, seconds) -> None:
 
 
 def p_span(h: Hearts, rows) -> tuple[np.ndarray, np.ndarray]:
-    """P onset and end (n,), (n,) in s from the R peak: a tenth of its height, where it is two equal
-    waves.
+    """P onset and end (n,), (n,) in s from the R peak: first and last a tenth of its height in its
+    tallest lead.
     """
-    at = np.ix_(rows, P_WAVES)
-    start, end = h.centre[at] - P_EDGE * h.rise[at], h.centre[at] + P_EDGE * h.fall[at]
-    return start.min(axis=1), end.max(axis=1)
+    beat = np.abs(twelve_leads(one_beat(subset(h, rows), FS, P_WAVES, P_BEFORE, 0.06)))
+    return _span(beat, 0.1 * beat.max(axis=(1, 2)), P_BEFORE)
 
 
 def pr_interval(h: Hearts, rows) -> np.ndarray:
@@ -129,14 +140,70 @@ def set_pr(h: Hearts, rows, seconds) -> None:
     h.centre[np.ix_(rows, P_WAVES)] += (pr_interval(h, rows) - seconds)[:, None]
 
 
-def turn_axis(h: Hearts, rows, degrees, waves) -> None:
-    """Turns `waves` in the frontal plane until the QRS axis is `degrees` (n,), as measured.
+# --- the frontal plane ----------------------------------------------------------------------------
+# Every chest projects the heart's vector on its leads in its own way. What a finding says of the
+# limb leads is therefore drawn there, as a vector (X left, Y down) in Einthoven's triangle.
 
-    R minus S does not turn evenly with the vector, hence three small corrections.
-    """
+
+def limb_vectors(h: Hearts, rows, waves) -> np.ndarray:
+    """(n, W, 2) mV: X and Y of each of `waves` in the frontal plane, from its size in I and II."""
     at = np.ix_(rows, waves)
-    for _ in range(3):
-        off = (degrees - net_axis(qrs_beat(h, rows)) + 180) % 360 - 180
-        part = h.dipole[at]
-        rotate(part, off, (0, 1))
-        h.dipole[at] = part
+    one, two = np.einsum("nwx,ncx->cnw", h.dipole[at], h.field[rows, :2])
+    one, two = one + h.local[at][..., 0], two + h.local[at][..., 1]
+    return np.stack([one, (two - one / 2) / _TILT], axis=-1)
+
+
+def set_limb(h: Hearts, rows, waves, vectors) -> None:
+    """Makes `vectors` (n, W, 2) mV of `waves` in the limb leads; the chest leads stay."""
+    change = vectors - limb_vectors(h, rows, waves)
+    h.local[np.ix_(rows, waves, (0,))] += change[..., :1]
+    h.local[np.ix_(rows, waves, (1,))] += change[..., :1] / 2 + _TILT * change[..., 1:]
+
+
+_TILT = np.sqrt(3) / 2
+
+
+def limb_size(h: Hearts, rows) -> np.ndarray:
+    """(n,) mV: the QRS at its largest in the frontal plane, times 0.6 as in `main_vector`."""
+    beat = qrs_beat(h, rows)
+    one, avf = beat[:, LEAD["I"]], beat[:, LEAD["aVF"]]
+    return 0.6 * np.hypot(one, avf / _TILT).max(axis=1)
+
+
+def direction(degrees) -> np.ndarray:
+    """(..., 2) unit vectors of the frontal plane; 0 left, 90 down."""
+    angle = np.deg2rad(degrees)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def turn_axis(h: Hearts, rows, degrees, waves) -> None:
+    """Turns `waves` in the limb leads until the QRS axis is `degrees` (n,), as measured.
+
+    R minus S does not turn evenly with the vector, hence several small corrections.
+    """
+    for _ in range(5):
+        off = np.deg2rad((degrees - net_axis(qrs_beat(h, rows)) + 180) % 360 - 180)[:, None]
+        x, y = np.moveaxis(limb_vectors(h, rows, waves), -1, 0)
+        turned = [x * np.cos(off) - y * np.sin(off), x * np.sin(off) + y * np.cos(off)]
+        set_limb(h, rows, waves, np.stack(turned, axis=-1))
+
+
+def fan(h: Hearts, rows, waves, angles, sizes, rng) -> None:
+    """Spreads `waves` over `angles` of the frontal plane, `sizes` times the heart's limb size."""
+    n = len(rows)
+    flat = limb_size(h, rows)[:, None].clip(0.25, None) * np.exp(0.15 * rng.standard_normal((n, 1)))
+    sizes = flat * np.array(sizes) * np.exp(0.12 * rng.standard_normal((n, len(waves))))
+    angles = np.array(angles) + rng.normal(0, 7, (n, len(waves)))
+    set_limb(h, rows, waves, sizes[..., None] * direction(angles))
+
+
+def show_first(h: Hearts, rows, leads, up: bool, least: float = 0.05) -> None:
+    """Enlarges Q in the limb leads until it shows, up or down, by `least` mV before the main wave
+    of `leads`.
+    """
+    for _ in range(6):
+        beat = (1 if up else -1) * qrs_beat(h, rows)[:, [LEAD[name] for name in leads]]
+        main = beat.argmin(axis=2)[..., None]
+        first = np.where(np.arange(beat.shape[2]) < main, beat, 0).max(axis=2).min(axis=1)
+        q = limb_vectors(h, rows, (Q,))
+        set_limb(h, rows, (Q,), q * np.where(first < least, 1.35, 1.0)[:, None, None])
