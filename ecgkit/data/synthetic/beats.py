@@ -77,4 +77,5 @@ class Beats:
             used = int((getattr(self, names[0]) < end).sum(axis=1).max(initial=0)) + 1
             for name in names:
                 setattr(self, name, getattr(self, name)[:, :used])
-        self.parent = np.where(self.parent < self.atrial.shape[1], self.parent, -1)
+        lost = (self.time >= end) | (self.parent >= self.atrial.shape[1])
+        self.parent = np.where(lost, -1, self.parent)
