@@ -19,7 +19,7 @@ from ecgkit.data.synthetic.hearts import Hearts
 
 def conduct(hearts: Hearts, beats: Beats, rng: np.random.Generator) -> None:
     """Replaces plain one-to-one conduction where a heart has something else."""
-    _delay_premature(beats, rng)
+    _delay_premature(hearts, beats, rng)
     drop = (hearts.av_block == kinds.WENCKEBACH) | (hearts.av_block == kinds.MOBITZ)
     for apply, which in (
         (_second_degree, drop),
@@ -34,15 +34,17 @@ def conduct(hearts: Hearts, beats: Beats, rng: np.random.Generator) -> None:
             apply(hearts, beats, rows, rng)
 
 
-def _delay_premature(beats: Beats, rng) -> None:
+def _delay_premature(hearts: Hearts, beats: Beats, rng) -> None:
     """The earlier an atrial beat, the longer its PR; about one in four of the early ones meets a
-    refractory bundle branch (aberrant).
+    refractory bundle branch (aberrant), and the earliest are not conducted at all.
     """
     rows, b = np.nonzero(beats.kind == kinds.ATRIAL)
     coupling = beats.atrial[rows, b] - beats.atrial[rows, b - 1]
     beats.time[rows, b] += np.clip(0.06 * (1.0 - coupling), 0.005, 0.05)
     aberrant = (coupling < 0.55) & (rng.random(len(rows)) < 0.25)
     beats.shape[rows[aberrant], b[aberrant]] = kinds.ABERRANT
+    blocked = coupling < clocks.REFRACTORY * 60 / clocks.sinus_rate(hearts)[rows]
+    beats.time[rows[blocked], b[blocked]] = NEVER
 
 
 def _places(lengths: np.ndarray) -> np.ndarray:

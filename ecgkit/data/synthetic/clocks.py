@@ -14,6 +14,7 @@ from ecgkit.data.synthetic.hearts import Hearts
 
 LEAD_IN, LEAD_OUT = 2.4, 1.6  # s drawn before and after the strip
 _FASTEST_RR = 0.27
+REFRACTORY = 0.52  # of the usual RR: atrial beats earlier than that are blocked
 
 
 def n_columns(hearts: Hearts, seconds: float) -> int:
@@ -48,13 +49,17 @@ def sinus_rate(hearts: Hearts) -> np.ndarray:
     return np.where(own, hearts.atrial_rate, rate)
 
 
-def hasten(rr: np.ndarray, after: np.ndarray, rng) -> np.ndarray:
+def hasten(rr: np.ndarray, after: np.ndarray, rng, blockable: np.ndarray) -> np.ndarray:
     """Makes the beat after each marked one premature by 22-42 %, in place; the pause behind it is
-    incomplete: the sinus node is reset. Returns (N, B) bool, the premature beats.
+    incomplete: the sinus node is reset. In `blockable` (N,) records some come so early (REFRACTORY)
+    that the AV node blocks them. Returns (N, B) bool, the premature beats.
     """
     rows, b = np.nonzero(after[:, :-1])
     own = rng.uniform(0.60, 0.76, len(rr))[rows]  # one focus, one coupling
-    rr[rows, b] = np.maximum(rr[rows, b] * (own + 0.02 * rng.standard_normal(len(rows))), 0.30)
+    share = own + 0.02 * rng.standard_normal(len(rows))
+    least = np.where(blockable[rows] & (rng.random(len(rows)) < 0.12), 0, REFRACTORY + 0.02)
+    share = np.where(least == 0, rng.uniform(0.40, REFRACTORY - 0.03, len(rows)), share)
+    rr[rows, b] = np.maximum(rr[rows, b] * np.maximum(share, least), 0.30)
     rr[rows, b + 1] *= rng.uniform(1.02, 1.18, len(rr))[rows]
     premature = np.zeros(rr.shape, bool)
     premature[rows, b + 1] = True

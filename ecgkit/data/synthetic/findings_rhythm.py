@@ -50,7 +50,8 @@ def sinus_arrhythmia(h: Hearts, rows, u, rng):
     n = len(rows)
     slow = np.clip(h.rate[rows], 44, 58)  # beside SBRAD
     h.rate[rows] = np.where(h.rate[rows] < 60, slow, np.clip(rng.normal(64, 7, n), 52, 84))
-    h.rr_breath[rows] = (0.10 + 0.07 * u) * (h.rate[rows] / 62) ** 0.5
+    size = (0.075 + 0.08 * u) * np.exp(rng.normal(0, 0.18, n))
+    h.rr_breath[rows] = size * (h.rate[rows] / 62) ** 0.5
     h.rr_slow[rows], h.rr_spread[rows] = 0.04, 0.02
 
 

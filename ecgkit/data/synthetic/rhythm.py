@@ -39,7 +39,8 @@ def draw_beats(hearts: Hearts, seconds: float, rng: np.random.Generator) -> Beat
     rr = clocks.sinus_intervals(hearts, breath_hz, phase, columns, rng)
     start = clocks.LEAD_IN + rr[:, :1] * rng.random((n, 1))
     after = _spots(hearts, np.cumsum(rr, axis=1) - rr - start, hearts.n_pac, seconds, rng)
-    focal = clocks.hasten(rr, after, rng) | _wander(hearts, columns, rng)
+    blockable = (hearts.n_pac > 1) & (hearts.every == 0)
+    focal = clocks.hasten(rr, after, rng, blockable) | _wander(hearts, columns, rng)
     atrial = np.cumsum(rr, axis=1) - rr - start
     kind = np.where(focal, ATRIAL, SINUS).astype(np.int8)
     beats = Beats(
