@@ -95,17 +95,18 @@ def _machine_table(records: pd.DataFrame, people: Population, truth: pd.DataFram
 
 def _measurements(truth: pd.DataFrame) -> pd.DataFrame:
     """The simulator's truth as a cart measures it: times within the median beat, whole ms and
-    degrees, `mimic.UNMEASURED` where there is no P wave.
+    degrees, `mimic.UNMEASURED` where there is no P wave that leads to a QRS.
     """
+    led = truth["pr_ms"].notna()
     qrs = (_P_ONSET + truth["pr_ms"]).fillna(_QRS_ONSET)
     values = {
         "rr_interval": truth["rr_ms"],
         "p_onset": (_P_ONSET + 0 * truth["pr_ms"]),
-        "p_end": _P_ONSET + truth["p_ms"],
+        "p_end": (_P_ONSET + truth["p_ms"]).where(led),
         "qrs_onset": qrs,
         "qrs_end": qrs + truth["qrs_ms"],
         "t_end": qrs + truth["qt_ms"],
-        "p_axis": truth["p_axis_deg"],
+        "p_axis": truth["p_axis_deg"].where(led),
         "qrs_axis": truth["axis_deg"],
         "t_axis": truth["t_axis_deg"],
     }
