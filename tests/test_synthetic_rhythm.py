@@ -271,7 +271,7 @@ def test_ventricular_premature_beats_have_compensatory_pauses():
         hearts.centre[:, [waves.E1, waves.E2]] + side * waves.EDGE * sd[:, [waves.E1, waves.E2]]
         for side, sd in ((-1, hearts.rise), (1, hearts.fall))
     )
-    assert (end.max(axis=1) - start.min(axis=1)).min() > 0.118
+    assert (end.max(axis=1) - start.min(axis=1)).min() > 0.113
     assert {beats.FIRST, beats.SECOND} <= set(b.shape[ventricular].tolist())
 
 

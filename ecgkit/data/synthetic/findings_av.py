@@ -88,7 +88,7 @@ def pacemaker(h: Hearts, rows, u, rng):
     h.rate[rows] = np.where(rng.random(n) < 0.5, 60.0, rng.uniform(60, 82, n))
     h.rr_breath[rows] = np.where(mode == kinds.DEMAND, 0.04, 0.01)
     h.rr_spread[rows] = np.where(mode == kinds.DEMAND, 0.05, 0.003)
-    width = rng.uniform(0.138, 0.178, n)
+    width = rng.uniform(0.130, 0.168, n)
     apex = np.array([0.55, -0.60, 0.55]) + 0.18 * rng.standard_normal((n, 3))
     own = (mode == kinds.VENTRICLE) | (mode == kinds.DUAL)
     _own_wide(h, rows[own], apex[own], width[own], rng)

@@ -62,7 +62,7 @@ def ventricular_beats(h: Hearts, rows, u, rng):
     for waves, who in ((ECTOPIC_WAVES, rows[~demand]), (SECOND_WAVES, rows)):
         m = len(who)
         size = np.clip(1.45 * np.exp(rng.normal(0, 0.22, m)), 0.9, 2.3)
-        draw_wide(h, who, waves, _origins(m, rng), size, rng.uniform(0.128, 0.172, m), rng)
+        draw_wide(h, who, waves, _origins(m, rng), size, rng.uniform(0.122, 0.164, m), rng)
     h.second[rows] = np.where(demand, 1.0, np.where(rng.random(n) < 0.25, 0.4, 0.0))
 
 
