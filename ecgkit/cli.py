@@ -108,7 +108,7 @@ def _execute(notebooks, params: dict, force: bool) -> int:
 
     # Notebooks run in their own folder, so a path the user typed here is made absolute; '' stays
     # "not given".
-    for name in ("DATA", "ECGQA", "OUT"):
+    for name in ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS"):
         value = params.get(name, "")
         if value and value != "synthetic":
             params[name] = str(Path(os.path.expanduser(value)).absolute())

@@ -226,10 +226,20 @@ def _fingerprint(name: str, config: KitConfig, data: str, entries: Mapping[str, 
         source,
         config.hash(),
         data,
+        _named_files(config),
         runtime.versions(),
         platform.python_version(),
     ]
     return short_hash([*parts, [entries.get(n, {}).get("fingerprint") for n in upstream]])
+
+
+def _named_files(config: KitConfig) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of the tables that settings name (follow-up, hazards)."""
+    named = [getattr(config, name, "") for name in ("outcomes", "hazards")]
+    found = [path for path in map(runtime.find_path, filter(None, named)) if path]
+    for folder in [path for path in found if path.is_dir()]:
+        found += sorted([*folder.glob("*.csv*"), *folder.glob("*/*.csv*")])
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
 
 
 def code_hash() -> str:
