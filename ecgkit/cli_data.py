@@ -1,7 +1,7 @@
-"""`ecgkit data VERB`: list, card, check, fetch, synthesize, map, preprocess, export, import.
+"""`ecgkit data VERB`: list, card, check, outcomes, fetch, synthesize, map, preprocess, export, ...
 
 Each verb is a few lines that call the package; options that are settings carry their names and
-their docs (`KitConfig`). Exit codes as in `cli`.
+their docs (`KitConfig`, `RiskConfig`). Exit codes as in `cli`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import dataclasses
 import os
 from pathlib import Path
 
-from ecgkit.config import KitConfig
+from ecgkit.config import KitConfig, RiskConfig
 from ecgkit.types import ConfigError, DataError
 
 _COHORT = ("fs", "seconds", "accept", "cohort_size")
 _SUBSET = ("sample", "fraction", "sample_seed")
 _WORKERS = ("jobs", "backend", "scheduler")
+_OUTCOMES = ("outcomes", "outcome_map", "event_risk", "hazards", "baseline", "measured")
+_OUTCOMES += ("hr_age", "hr_male", "effect_scale", "death_scale", "outcome_seed")
 _LAYOUTS = ("ptbxl", "mimic-iv-ecg", "challenge", "chapman-shaoxing", "cpsc-2018")
 _PUBLISHED = ("published-qa", "grounding")
 
@@ -39,6 +41,15 @@ def add_commands(commands) -> None:
     check = add("check", _check, "open a source: doctor's table, what is left out, its questions")
     data_options(check)
     _settings(check, *_COHORT, *_SUBSET, "flavour", *_WORKERS)
+    check.add_argument(
+        "--answers", action="store_true", help="count answers and templates beside ECG-QA's"
+    )
+
+    survival = add("outcomes", _outcomes, "follow-up of the ECGs: read and checked, or simulated")
+    data_options(survival)
+    _settings(survival, *_COHORT, *_SUBSET, *_OUTCOMES, *_WORKERS, of=RiskConfig)
+    survival.add_argument("--preset", default="demo", help="tiny | demo (default) | paper")
+    survival.add_argument("--to", default="", help="folder to write the table into, as CSV")
 
     fetch = add("fetch", _fetch, "download an open source, or say what to do for others")
     fetch.add_argument("name")
@@ -104,18 +115,18 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ecgqa", default="", help="folder or .zip that holds ECG-QA")
 
 
-def _settings(parser: argparse.ArgumentParser, *names: str) -> None:
+def _settings(parser: argparse.ArgumentParser, *names: str, of=KitConfig) -> None:
     """One option per setting, its doc as help; what is not given keeps the preset's value."""
-    docs = {f.name: f.metadata["doc"] for f in dataclasses.fields(KitConfig)}
+    docs = {f.name: f.metadata["doc"] for f in dataclasses.fields(of)}
     for name in names:
         also = ["--seed"] if name == "sample_seed" else []
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, *also, dest=name, metavar="VALUE", help=docs[name])
 
 
-def _config(args) -> KitConfig:
-    names = {f.name for f in dataclasses.fields(KitConfig)}
-    return KitConfig.from_params({k: v for k, v in vars(args).items() if k in names})
+def _config(args, of=KitConfig):
+    names = {f.name for f in dataclasses.fields(of)}
+    return of.from_params({k: v for k, v in vars(args).items() if k in names})
 
 
 # --- what there is --------------------------------------------------------------------------------
@@ -176,12 +187,13 @@ def _check(args) -> int:
     checks = table(cohort)
     _print_columns([tuple(checks.columns), *checks.astype(str).itertuples(index=False)])
     _print_reasons("quarantined", cohort.quarantine)
-    _check_questions(config, cohort)
+    _check_questions(config, cohort, args.answers)
     return 0
 
 
-def _check_questions(config: KitConfig, cohort) -> None:
+def _check_questions(config: KitConfig, cohort, answers: bool) -> None:
     from ecgkit.data.ecgqa import open_questions
+    from ecgkit.data.qa_counts import counts_text
 
     print()
     if not _has_questions(config, cohort):
@@ -192,10 +204,27 @@ def _check_questions(config: KitConfig, cohort) -> None:
         f"{questions.n_in} = {len(questions)} + {len(questions.dropped)}"
     )
     print(questions.counts().to_string())
+    if answers:
+        print(counts_text(questions))
     _print_reasons("dropped", questions.dropped)
     _print_broken_files(questions.files)
     if config.ecgqa:
         _print_ecg_lists(config, cohort)
+
+
+def _outcomes(args) -> int:
+    from ecgkit.data.cohort import open_cohort
+    from ecgkit.data.outcomes import open_outcomes
+
+    config = _config(args, RiskConfig)
+    outcomes = open_outcomes(config, open_cohort(config))
+    print(outcomes.describe())
+    _print_reasons("left out", outcomes.left_out)
+    if args.to:
+        folder = Path(os.path.expanduser(args.to))
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"{outcomes.write(folder)}: {len(outcomes)} patients")
+    return 0
 
 
 def _print_ecg_lists(config: KitConfig, cohort) -> None:

@@ -85,9 +85,10 @@ SMALL = ("--cohort-size", "40", "--fs", "100")
 
 
 def test_check_of_the_simulated_cohort(capsys):
-    code, out, _ = run(capsys, "check", *SMALL)
+    code, out, _ = run(capsys, "check", *SMALL, "--answers")
     assert code == 0 and "in = stored + quarantined: 40 = 40 + 0" in out
     assert "I + III = II" in out and "single-verify" in out and "questions (simulated" in out
+    assert "published: of 24,348" in out
 
 
 def test_data_without_a_verb_is_check(capsys):

@@ -15,6 +15,7 @@ import pytest
 from ecgkit.data import ecgqa, qa_counts, qa_generator, qa_leads, qa_reading
 from ecgkit.data import qa_vocabulary as words
 from ecgkit.data.qa_draw import IMBALANCE, MOST, shares_of
+from ecgkit.data.qa_facts import read_facts
 from ecgkit.data.qa_templates import TEMPLATES
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.types import LEADS
@@ -41,7 +42,7 @@ def everything(n: int = N, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
         "ecg_id": np.arange(1, n + 1), "patient_id": np.arange(n)[order] // 2,
         "scp_codes": [listed[i] for i in order],
         "heart_axis": rng.choice(["MID", "LAD", "RAD", "ARAD", None], n, p=[.4, .2, .1, .1, .2]),
-        "extra_beats": rng.choice(["2VES", "SVES", "1ES", "VES,SVES", None], n, p=[.1, .1, .1, .1, .6]),
+        "extra_beats": rng.choice(["2VES", "SVES", "1ES", "VES,SVES", *[None] * 6], n),
     })  # fmt: skip
     table["fold"] = table["patient_id"] % 10 + 1
     infarct = table["scp_codes"].map(lambda c: any(words.GROUP_OF.get(k) == "MI" for k in c))
@@ -236,11 +237,11 @@ def test_pairs_are_of_one_patient_or_two(written, frame):
 
 
 def test_noise_in_leads(written, frame):
-    column = {"baseline drift": "baseline_drift", "static noise": "static_noise",
-              "burst noise": "burst_noise", "electrodes problems": "electrodes_problems"}  # fmt: skip
+    column = {name: name.replace(" ", "_") for name in words.NOISES}
     notes = written.table.set_index("ecg_id")[list(column.values())].fillna("")
     for row in frame[frame["template_id"].isin((31, 33))].itertuples():
-        lead = next(i for i, n in enumerate(LEADS) if f"lead {n} " in row.question.rstrip("?.") + " ")
+        text = row.question.rstrip("?.") + " "
+        lead = next(i for i, n in enumerate(LEADS) if f"lead {n} " in text)
         there = {n for n in row.attribute
                  if lead in qa_leads.named_leads(notes.loc[row.ecg_id[0], column[n]])}  # fmt: skip
         assert set(row.answer) == (there or {"none"})
@@ -249,19 +250,17 @@ def test_noise_in_leads(written, frame):
 # --- leads of a finding ---------------------------------------------------------------------------
 
 
+def flat() -> pd.DataFrame:
+    """Sizes of one ECG, all 0."""
+    return pd.DataFrame({f"{s}_{lead}": [0.0] for s in qa_leads.SIZES for lead in LEADS})
+
+
 def leads_of(code: str, **sizes) -> list[str]:
     """Where a listed `code` is, of one ECG whose sizes are 0 but for `sizes` (mV or ms)."""
-    truth = pd.DataFrame({f"{s}_{lead}": [0.0] for s in ("st", "t", "r", "s", "q", "qd")
-                          for lead in LEADS}).assign(**{k: [v] for k, v in sizes.items()})  # fmt: skip
+    truth = flat().assign(**sizes)
     table = pd.DataFrame({"scp_codes": [{code: 100.0}]})
-    facts = qa_facts_of(table, truth)
+    facts = read_facts(table, truth)
     return [lead for lead, here in zip(LEADS, facts.leads[words.NAME_OF[code]][0]) if here == 1]
-
-
-def qa_facts_of(table, truth=None):
-    from ecgkit.data.qa_facts import read_facts
-
-    return read_facts(table, truth)
 
 
 def test_leads_by_measurement():
@@ -275,9 +274,8 @@ def test_leads_by_measurement():
 
 def test_a_finding_in_no_lead_is_not_asked_and_a_lead_without_statement_neither():
     assert leads_of("STE_", st_V2=0.05) == []
-    truth = pd.DataFrame({f"{s}_{lead}": [0.0] for s in ("st", "t", "r", "s", "q", "qd")
-                          for lead in LEADS}).assign(st_V5=-0.2)  # fmt: skip
-    facts = qa_facts_of(pd.DataFrame({"scp_codes": [{"SR": 0.0}]}), truth)
+    truth = flat().assign(st_V5=-0.2)
+    facts = read_facts(pd.DataFrame({"scp_codes": [{"SR": 0.0}]}), truth)
     where = facts.leads[words.FORM["STD_"]][0]
     assert where[LEADS.index("V5")] == qa_leads.UNKNOWN and (where == 0).sum() == 11
 
@@ -293,7 +291,7 @@ def test_a_finding_in_no_lead_is_not_asked_and_a_lead_without_statement_neither(
 )
 def test_leads_by_report(code, report, leads):
     table = pd.DataFrame({"scp_codes": [{code: 100.0}], "report": [report]})
-    where = qa_facts_of(table).leads[words.NAME_OF[code]][0]
+    where = read_facts(table).leads[words.NAME_OF[code]][0]
     assert [lead for lead, here in zip(LEADS, where) if here == 1] == leads.split()
 
 
@@ -305,7 +303,7 @@ def test_counts_beside_the_published_ones(written):
     cohort = SimpleNamespace(name="ptbxl", simulated=True, table=table, truth=written.truth)
     questions = ecgqa.read_questions(written.root.parents[1], cohort, source=ecgqa.SIMULATED)
     counts = qa_counts.qa_counts(questions)
-    assert list(counts["answer"]) == words.answer_classes()
+    assert list(counts["answer"]) == [*questions.classes, "none"] and len(counts) == 104
     said = questions.table["answer"].explode().value_counts()
     assert counts.set_index("answer")["questions"].equals(
         said.reindex(counts["answer"], fill_value=0).rename("questions").rename_axis("answer")
@@ -314,3 +312,5 @@ def test_counts_beside_the_published_ones(written):
     templates = qa_counts.template_counts(questions)
     assert list(templates["template_id"]) == list(range(1, 71))
     assert templates["questions"].sum() == len(questions)
+    text = qa_counts.counts_text(questions)
+    assert "24,348 of ECG-QA 1.0.2's 414,348" in text and "supraventricular extrasystoles" in text

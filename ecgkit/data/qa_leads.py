@@ -27,7 +27,7 @@ _LIMB, _CHEST = (list(leads) for leads in words.LEAD_GROUPS.values())
 _I, _III, _AVR, _AVL, _V1, _V5, _V6 = (LEADS.index(n) for n in "I III aVR aVL V1 V5 V6".split())
 # A T wave upside down, or a Q, is nothing to remark there.
 _ORDINARY = [_III, _AVR, _V1]
-_SIZES = ("st", "t", "r", "s", "q", "qd")  # mV, of the Q also ms; s and q with any sign
+SIZES = ("st", "t", "r", "s", "q", "qd")  # mV, of the Q also ms; s and q with any sign
 
 
 def named_leads(text: str) -> list[int]:
@@ -82,7 +82,7 @@ def _measured(truth: pd.DataFrame | None) -> dict[str, np.ndarray] | None:
     """Size -> (n, 12), NaN as 0; None where the truth does not measure single leads."""
     if truth is None:
         return None
-    columns = {name: [f"{name}_{lead}" for lead in LEADS] for name in _SIZES}
+    columns = {name: [f"{name}_{lead}" for lead in LEADS] for name in SIZES}
     if not all(column in truth for names in columns.values() for column in names):
         return None
     sizes = {name: np.nan_to_num(truth[names].to_numpy(float)) for name, names in columns.items()}
