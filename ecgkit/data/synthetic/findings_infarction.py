@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.data.synthetic import regions, scars
-from ecgkit.data.synthetic.hearts import R1, R2, Hearts, S, X
+from ecgkit.data.synthetic.hearts import R1, R2, Hearts, L, S, X
 from ecgkit.data.synthetic.regions import READ_IN, draw_pattern
 from ecgkit.data.synthetic.shaping import LEAD, qrs_beat, spread
 
@@ -174,25 +174,26 @@ def posterior_infarction(h: Hearts, rows, u, rng):
 
 
 def _back_wall(h: Hearts, rows, u, rng) -> None:
-    """Turns the late forces forward until R/S in V2 is 0.75 + 0.9 u, R broad."""
+    """Turns the late forces forward until R/S in V2 is 0.7 + 0.9 u and R 30-46 ms wide."""
     n = len(rows)
     front = draw_pattern("posterior", n, rng)
     some = h.amplitudes()[rows]
     hit = np.maximum(front, 0).clip(0, 1)
-    s_part = -hit * np.minimum(some[:, S] + 0.6 * some[:, R2], 0)
-    lift = {R1: 0.10 * front, R2: 0.70 * front, S: s_part}
+    lift = {R1: 0.10 * front, R2: 0.70 * front}
+    lift |= {k: -hit * np.minimum(some[:, k], 0) for k in (S, L)}
     base, unit = qrs_beat(h, rows), scars.alone(h, rows, lift)
-    goal = (0.75 + 0.9 * u) * spread(rng, n, 0.1)
-    reach = np.stack([_r_over_s(base + step * unit, goal) for step in scars.STEPS], axis=1)
+    goal, width = (0.76 + 0.9 * u) * spread(rng, n, 0.06), 30 + 36 * np.minimum(u, 0.5)
+    reach = np.stack([_tall_r(base + s * unit, goal, width) for s in scars.STEPS], axis=1)
     step = scars.STEPS[scars.first_step(reach)][:, None]
     for k, amplitude in lift.items():
         h.local[rows, k] += step * amplitude
 
 
-def _r_over_s(beat: np.ndarray, goal) -> np.ndarray:
-    """(n,) how far V2 is on the way to R/S = goal."""
+def _tall_r(beat: np.ndarray, goal, width_ms) -> np.ndarray:
+    """(n,) how far V2 is on the way to R/S = goal and to an R of that width; 1 is there."""
     v2 = beat[:, LEAD["V2"]]
-    return v2.max(axis=1) / np.maximum(-v2.min(axis=1), 0.02) / goal
+    ratio = v2.max(axis=1) / np.maximum(-v2.min(axis=1), 0.02) / goal
+    return np.minimum(ratio, 2.0 * (v2 > 0.025).sum(axis=1) / width_ms)
 
 
 def _back_st(h: Hearts, rows, u, stage, rng) -> None:

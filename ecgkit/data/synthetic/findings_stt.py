@@ -13,7 +13,7 @@ import numpy as np
 
 from ecgkit.data.synthetic import regions
 from ecgkit.data.synthetic.findings_injury import of_kinds
-from ecgkit.data.synthetic.hearts import Hearts, J, T
+from ecgkit.data.synthetic.hearts import Hearts, J, T, U
 from ecgkit.data.synthetic.regions import draw_pattern, grown
 from ecgkit.data.synthetic.shaping import spread
 
@@ -33,10 +33,11 @@ def _flatten(h: Hearts, rows, u, region: str, rng, count: int = 2) -> None:
     """T in `count` leads of the region to a tenth of R at u = 0.35, below zero at u = 1."""
     n = len(rows)
     regions.weaken_t(h, rows, rng.uniform(0.55, 0.95, n))
+    regions.weaken_st(h, rows, rng.uniform(0.1, 0.6, n))
     tall = regions.r_heights(regions.placed(h, rows))
     share = (0.145 - 0.175 * u) * spread(rng, n, 0.08)
     goal = np.minimum(share[:, None] * np.maximum(tall, 0.3), 0.16)
-    regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count)
+    regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, tall > 0.35)
 
 
 def t_nondiagnostic(h: Hearts, rows, u, rng):
@@ -113,14 +114,22 @@ def _t_biphasic(h: Hearts, rows, u, rng) -> None:
 
 def long_qt(h: Hearts, rows, u, rng):
     """LNGQT: QTc (Bazett) above 450 ms in men, 460 ms in women (Rautaharju 2009); here 445-475 in
-    doubt, 485-570 when certain. T broad, or late behind a long ST.
+    doubt, 485-570 when certain. T broad, or late behind a long ST, or low and notched by U (the
+    three faces of the genetic long QT, Moss et al. 1995).
     """
     n = len(rows)
     h.qtc[rows] = 0.440 + 0.130 * u + 0.010 * rng.random(n)
-    broad = rng.random(n) < 0.6
-    h.rise[rows, T] *= np.where(broad, 1.15 + 0.35 * u, 1.0)
-    h.fall[rows, T] *= np.where(broad, 1.10 + 0.25 * u * rng.random(n), 1.0)
-    regions.weaken_t(h, rows, rng.uniform(0.6, 1.05, n))
+    face = rng.choice(3, n, p=[0.5, 0.3, 0.2])
+    h.rise[rows, T] *= np.where(face == 0, 1.15 + 0.35 * u, 1.0)
+    h.fall[rows, T] *= np.where(face == 0, 1.10 + 0.25 * u * rng.random(n), 1.0)
+    regions.weaken_t(h, rows, np.where(face == 2, 0.6, 1.0) * rng.uniform(0.65, 1.05, n))
+    notched = rows[face == 2]
+    h.dipole[notched, U], h.local[notched, U] = (
+        0.5 * h.dipole[notched, T],
+        0.5 * h.local[notched, T],
+    )
+    h.rise[notched, U] = h.fall[notched, U] = 0.024
+    h.u_gap[notched] = 0.010
 
 
 def digitalis(h: Hearts, rows, u, rng):
@@ -158,10 +167,14 @@ def _high_potassium(h: Hearts, rows, u, rng) -> None:
 
 
 def _low_potassium(h: Hearts, rows, u, rng) -> None:
-    """ST 0.05 mV or more down in two of I, II, V4-V6, T flat, QT (with U) long."""
+    """ST 0.05 mV or more down in two of I, II, V4-V6, T flat, U of 0.1 mV or more in V2-V4."""
     n = len(rows)
-    h.qtc[rows] += 0.03 + 0.05 * u
+    h.qtc[rows] += 0.015 * u
     regions.level_st(h, rows, rng, slope=-0.5)
     _flatten(h, rows, u, "diffuse", rng)
     depth = grown(u, 0.05, 0.15, "diffuse", rng)
     regions.lower_st(h, rows, draw_pattern("diffuse", n, rng), "diffuse", depth)
+    height = (0.04 + 0.20 * u) * spread(rng, n, 0.15)
+    h.local[rows, U] -= height[:, None] * draw_pattern("anterior", n, rng)
+    h.rise[rows, U] = h.fall[rows, U] = 0.038
+    h.u_gap[rows] = rng.uniform(0.05, 0.08, n)

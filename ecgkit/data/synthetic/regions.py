@@ -115,17 +115,20 @@ def r_heights(some: Hearts) -> np.ndarray:
     return np.maximum(twelve(main) * 0.8, 0)
 
 
-def factor_to(now: np.ndarray, step: np.ndarray, goal: np.ndarray, leads, count: int = 2):
-    """(n,) the factor f >= 0 at which `count` of `leads` have now + f * step <= goal.
+def factor_to(now, step, goal, leads, count: int = 2, counted=True) -> np.ndarray:
+    """(n,) the factor f >= 0 at which `count` of `leads` have now + f * step <= goal; 0 where no
+    lead can get there.
 
-    `now`, `step` (n, C12), `goal` (n,) or (n, C12). Leads that hardly hear the step do not count.
+    `now`, `step` (n, C12), `goal` (n,) or (n, C12), `counted` (n, C12) bool. Leads that hardly hear
+    the step do not count.
     """
-    loud = step[:, leads] < -_AUDIBLE * np.abs(step[:, leads]).max(axis=1, keepdims=True)
     goal = np.broadcast_to(goal if goal.ndim == 2 else goal[:, None], now.shape)
-    wanted = (goal - now)[:, leads] / np.where(loud, step[:, leads], -1)
-    wanted = np.sort(np.where(loud, np.maximum(wanted, 0), np.inf), axis=1)
-    n_loud = loud.sum(axis=1)
-    return wanted[np.arange(len(now)), np.minimum(count, np.maximum(n_loud, 1)) - 1]
+    heard = step < -_AUDIBLE * np.abs(step[:, leads]).max(axis=1, keepdims=True)
+    heard = (heard & counted)[:, leads]
+    wanted = (goal - now)[:, leads] / np.where(heard, step[:, leads], -1)
+    wanted = np.sort(np.where(heard, np.maximum(wanted, 0), np.inf), axis=1)
+    factor = wanted[np.arange(len(now)), heard.sum(axis=1).clip(1, count) - 1]
+    return np.where(np.isfinite(factor), factor, 0)
 
 
 def grown(u, criterion: float, most: float, region: str, rng) -> np.ndarray:
@@ -175,6 +178,13 @@ def raise_st(h: Hearts, rows, loss, region: str, height, count: int = 2) -> None
     h.local[rows, J] -= f.clip(0, 1.5)[:, None] * loss
 
 
+def weaken_st(h: Hearts, rows, factor) -> None:
+    """Multiplies the patient's own ST in every lead by `factor` (n,)."""
+    factor = np.broadcast_to(factor, len(rows))[:, None]
+    h.dipole[rows, J] *= factor
+    h.local[rows, J] *= factor
+
+
 # --- T wave ---------------------------------------------------------------------------------------
 
 
@@ -185,10 +195,10 @@ def weaken_t(h: Hearts, rows, factor) -> None:
     h.local[rows, T] *= factor
 
 
-def lower_t(h: Hearts, rows, loss, region: str, depth, count: int = 2) -> None:
+def lower_t(h: Hearts, rows, loss, region: str, depth, count: int = 2, counted=True) -> None:
     """Adds `loss` to T until it is at most -depth mV, (n,) or (n, C12), in `count` leads."""
     now = twelve(t_level(placed(h, rows)))
-    f = factor_to(now, twelve(loss), -np.asarray(depth), READ_IN[region], count)
+    f = factor_to(now, twelve(loss), -np.asarray(depth), READ_IN[region], count, counted)
     h.local[rows, T] += f.clip(0, 2.0)[:, None] * loss
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic.hearts import R1, R2, Hearts, Q, S, X
+from ecgkit.data.synthetic.hearts import N1, N2, R1, R2, Hearts, Q, S, X
 from ecgkit.data.synthetic.shaping import LEAD, qrs_beat, spread, subset
 
 STEPS = np.r_[np.linspace(0, 1.0, 11), np.geomspace(1.15, 3, 7)]
@@ -50,8 +50,8 @@ def _parts(h: Hearts, rows, loss, r_loss, x_share: float) -> tuple[dict, dict]:
     hit = (-loss).clip(0, 1)
     early, late = hit * np.minimum(0.3 + 1.2 * r_loss, 1)[:, None], hit * r_loss[:, None]
     some = np.maximum(h.amplitudes()[rows], 0)
-    taken = {Q: -early * some[:, Q], R1: -early * some[:, R1], R2: -late * some[:, R2]}
-    return {X: 0.5 * x_share * loss}, taken | {S: -late * some[:, S]}
+    taken = {k: -early * some[:, k] for k in (Q, R1, N1)}
+    return {X: 0.5 * x_share * loss}, taken | {k: -late * some[:, k] for k in (R2, N2, S)}
 
 
 def alone(h: Hearts, rows, local: dict) -> np.ndarray:
@@ -118,7 +118,7 @@ def front_scar(h: Hearts, rows, u, loss, rng) -> None:
     and still smaller before it.
     """
     place_x(h, rows, rng, 40)
-    poor = rng.random(len(rows)) < 0.65 - 0.5 * u
+    poor = rng.random(len(rows)) < 0.9 - 0.8 * u
     if poor.any():
         lose_r(h, rows[poor], u[poor], loss[poor], rng)
     deep = np.flatnonzero(~poor)
