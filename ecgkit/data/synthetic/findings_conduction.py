@@ -25,9 +25,11 @@ from ecgkit.data.synthetic.shaping import (
     pr_interval,
     qrs_beat,
     qrs_width,
+    scale_chest,
     set_limb,
     set_pr,
     show_first,
+    sizes,
     spread,
     turn_axis,
     vector,
@@ -58,6 +60,10 @@ def long_pr(h: Hearts, rows, u, rng):
 # --- bundle branches ------------------------------------------------------------------------------
 
 
+# The late right ventricle in V1-V6, as shares of V1: the smallest and the largest.
+_RIGHT = np.array([[1, 0.4, -0.1, -0.45, -0.55, -0.55], [1, 1.6, 0.9, 0.15, -0.10, -0.20]])
+
+
 def complete_rbbb(h: Hearts, rows, u, rng):
     """CRBBB: QRS >= 120 ms, R' in V1-V2 taller than r, S in I and V6 longer than R or 40 ms; ST-T
     against R' in V1-V2 (AHA 2009 III).
@@ -66,46 +72,49 @@ def complete_rbbb(h: Hearts, rows, u, rng):
     stays deep.
     """
     n = len(rows)
-    h.dipole[rows, S] *= rng.uniform(0.1, 0.9, (n, 1))
-    h.local[rows, L] = 0
+    scale_chest(h, rows, S, rng.uniform(0.1, 0.9, n))
+    notched = np.flatnonzero(rng.random(n) < 0.17)
+    h.local[rows[notched], R2, _V1 : _V1 + 2] += rng.uniform(0.3, 0.9, (len(notched), 1))
     h.centre[rows, L] = 0.054 + 0.012 * u + rng.normal(0, 0.003, n)
     h.rise[rows, L] = 0.0135 + 0.003 * u + rng.uniform(0, 0.002, n)
     h.fall[rows, L] = 0.0150 + 0.006 * u + rng.uniform(0, 0.003, n)
-    forward = rng.uniform(-62, -22, n)  # from mostly rightward to mostly forward
-    h.dipole[rows, L] = vector(np.ones(n), 180.0, forward)
-    notched = np.flatnonzero(rng.random(n) < 0.17)
-    h.dipole[rows[notched], R2, 2] -= rng.uniform(0.4, 0.9, len(notched))
-    _late_r(h, rows, (0.30 + 0.45 * u) * spread(rng, n, 0.4))
-    right = (0.18 + 0.25 * u) * spread(rng, n, 0.35)  # S in I
+    _late_right(h, rows, (0.30 + 0.45 * u) * spread(rng, n, 0.4), rng)
+    right = (0.16 + 0.22 * u) * spread(rng, n, 0.35)  # S in I
     set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 35, n)))[:, None])
     width = 0.122 + 0.020 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03)
     widen_qrs(h, rows, np.maximum(width, qrs_width(h, rows)))
-    _against(h, rows, h.dipole[rows, L], rng.uniform(0.02, 0.08, n), rng.uniform(0.18, 0.58, n))
+    late = h.local[rows, L]
+    h.local[rows, J] -= rng.uniform(0.02, 0.09, (n, 1)) * late
+    h.local[rows, T] -= rng.uniform(0.15, 0.60, (n, 1)) * late
 
 
 def incomplete_rbbb(h: Hearts, rows, u, rng):
     """IRBBB: rSr' in V1 or V2 with QRS below 120 ms; r' from a tip to R' above r (AHA 2009 III)."""
     n = len(rows)
-    h.local[rows, L] = 0
     h.centre[rows, L] = 0.041 + 0.003 * u + rng.normal(0, 0.002, n)
     h.rise[rows, L] = h.fall[rows, L] = 0.0088 + 0.0015 * rng.random(n)
-    h.dipole[rows, S] *= rng.uniform(0.4, 0.9, (n, 1))
-    h.dipole[rows, L] = vector(np.ones(n), 180 + rng.normal(0, 30, n), rng.uniform(-65, -25, n))
+    scale_chest(h, rows, S, rng.uniform(0.4, 0.9, n))
     tip = (0.07 + 0.26 * u) * spread(rng, n, 0.35)
-    _late_r(h, rows, np.maximum(tip, np.where(u >= 0.35, 0.12, 0.0)))
+    _late_right(h, rows, np.maximum(tip, np.where(u >= 0.35, 0.12, 0.0)), rng)
+    right = (0.05 + 0.15 * u) * spread(rng, n, 0.4)
+    set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 45, n)))[:, None])
     widen_qrs(h, rows, qrs_width(h, rows).clip(0.096, 0.113 + 0.004 * u))
-    _against(h, rows, h.dipole[rows, L], np.zeros(n), rng.uniform(0.0, 0.45, n))
+    h.local[rows, T] -= rng.uniform(0.0, 0.45, (n, 1)) * h.local[rows, L]
 
 
-def _late_r(h: Hearts, rows, height) -> None:
-    """Sizes the late wave L so that V1 stands at `height` (n,) mV at its peak, whatever else is
-    drawn there.
+def _late_right(h: Hearts, rows, height, rng) -> None:
+    """Redraws the late wave L as the right ventricle's: forward, so that V1 stands at `height` (n,)
+    mV at its peak whatever else is drawn there, less so or backward in V3-V6.
     """
+    n = len(rows)
     beat = qrs_beat(h, rows, waves=[k for k in QRS_WAVES if k != L])
     at = np.round((h.centre[rows, L] + BEFORE) * FS).astype(int)
-    there = beat[np.arange(len(rows)), LEAD["V1"], at]
-    one = (h.dipole[rows, L] * h.field[rows, _V1]).sum(axis=1)
-    h.dipole[rows, L] *= ((height - there) / one).clip(0.1, 2.6)[:, None]
+    there = beat[np.arange(n), LEAD["V1"], at]
+    least, most = _RIGHT
+    h.dipole[rows, L] = h.local[rows, L] = 0
+    shares = least + (most - least) * rng.random((n, 1)) + rng.normal(0, 0.06, (n, 6))
+    h.local[rows, L, 2:] = (height - there).clip(0.05, None)[:, None] * shares
+    h.local[rows, L, _V1] = (height - there).clip(0.05, None)
 
 
 def _against(h: Hearts, rows, main, st, t) -> None:
@@ -209,7 +218,7 @@ def left_anterior_block(h: Hearts, rows, u, rng):
     sure = np.clip(u / 0.35, 0, 1)
     axis = -32 - 17 * sure - 16 * (u - 0.35).clip(0, 1) - rng.gamma(1.4, 3.0, n).clip(0, 20)
     _finish_fascicle(h, rows, axis, rng)
-    show_first(h, rows, ("aVL",), up=False)
+    show_first(h, rows, {"aVL": -1})
     lateral = np.array([0, 0, 0, 0, -0.1, -0.4, -0.8, -0.8])
     side = rng.uniform(0.0, 0.8, (n, 1)) * limb_size(h, rows)[:, None]
     h.local[rows, S] += side * lateral
@@ -223,8 +232,8 @@ def left_posterior_block(h: Hearts, rows, u, rng):
     fan(h, rows, (Q, R1, R2, S, L), (-52, 80, 112, 150, 160), (0.4, 0.9, 1.0, 0.35, 0.1), rng)
     axis = 91 + 16 * u + rng.gamma(1.3, 5, len(rows)).clip(0, 35)
     _finish_fascicle(h, rows, axis, rng)
-    show_first(h, rows, ("III", "aVF"), up=False)
-    show_first(h, rows, ("I", "aVL"), up=True)
+    show_first(h, rows, {"III": -1, "aVF": -1})
+    show_first(h, rows, {"I": 1, "aVL": 1})
 
 
 def _finish_fascicle(h: Hearts, rows, axis, rng) -> None:
@@ -247,15 +256,16 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     apart = rng.uniform(0.0, 0.007, n)
     h.centre[rows, R1] -= apart
     h.centre[rows, R2] += apart
-    h.local[np.ix_(rows, (N1, N2))] *= rng.uniform(1, 4, (n, 1, 1))
+    h.local[np.ix_(rows, (N1, N2))] *= rng.uniform(1, 3, (n, 1, 1)) * (np.arange(8) != _V1)
     h.dipole[rows, S] += h.dipole[rows, L]
-    h.centre[rows, L] = rng.uniform(0.042, 0.060, n)
     h.rise[rows, L] = h.fall[rows, L] = rng.uniform(0.010, 0.013, n)
-    right = rng.random(n) < 0.75  # a late S to the right; the others slur R and keep a septal q
+    right = rng.random(n) < 0.8  # a late S to the right; the others slur R and keep a septal q
+    h.centre[rows, L] = np.where(right, rng.uniform(0.042, 0.060, n), rng.uniform(0.028, 0.040, n))
     size = rng.uniform(0.14, 0.42, n)
     late = np.where(right[:, None], np.array([-0.9, 0.0, 0.6]), np.array([0.6, 0.2, 0.4]))
     h.dipole[rows, L] = size[:, None] * late + rng.normal(0, 0.06, (n, 3))
-    septal = np.where(right, 0.0, rng.uniform(0.08, 0.18, n))[:, None]
+    h.local[rows, L, _V1] -= (sizes(h, rows, (L,))[:, 0, _V1] + 0.03).clip(0, None)  # no r' there
+    septal = np.where(right, 0.0, rng.uniform(0.15, 0.30, n))[:, None]
     h.local[rows, Q] -= septal * np.array([1, 0.3, 0, 0, 0, 0.3, 1, 1])
     widen_qrs(h, rows, 0.1115 + 0.018 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03))
     _against(h, rows, main_vector(h, rows), 0.05 * u, 0.25 * u * rng.random(n))

@@ -12,9 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.data.synthetic import shaping
-from ecgkit.data.synthetic.hearts import P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T, one_beat
+from ecgkit.data.synthetic.hearts import P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
 from ecgkit.data.synthetic.shaping import (
     LEAD,
+    P_BEFORE,
+    drawn,
     fan,
     main_vector,
     net_axis,
@@ -22,9 +24,9 @@ from ecgkit.data.synthetic.shaping import (
     pr_interval,
     qrs_beat,
     qrs_width,
+    scale_chest,
     set_pr,
     spread,
-    subset,
     turn_axis,
     widen_qrs,
 )
@@ -73,13 +75,13 @@ def left_hypertrophy(h: Hearts, rows, u, rng):
     n = len(rows)
     across = (rng.random(n) < 0.17) & (net_axis(qrs_beat(h, rows)) > -20)
     turn_axis(h, rows[across], rng.uniform(-35, 5, across.sum()), (R1, R2, S, L))
-    h.dipole[rows, Q] *= rng.uniform(0.35, 1.25, (n, 1))
+    scale_chest(h, rows, Q, rng.uniform(0.35, 1.25, n))
     high_voltage_of_lvh(h, rows, u, rng)
     width = qrs_width(h, rows)
     widen_qrs(
         h, rows, np.maximum(width, (width * (1 + 0.13 * u * rng.random(n))).clip(None, 0.115))
     )
-    strain(h, rows, ((u - 0.30) * 1.1 + 0.35 * rng.standard_normal(n)).clip(0, 1.1), rng)
+    strain(h, rows, ((u - 0.20) * 1.1 + 0.35 * rng.standard_normal(n)).clip(0, 1.1), rng)
 
 
 def strain(h: Hearts, rows, size, rng) -> None:
@@ -122,11 +124,11 @@ def right_hypertrophy(h: Hearts, rows, u, rng):
     """RVH: R above S in V1 or R V1 + S V5 or V6 above 1.05 mV (Sokolow and Lyon 1949), axis above
     +90 degrees, S in V5-V6, T inverted in V1-V3 as it grows (Hancock 2009).
 
-    Three in four have a tall R in V1, one an rS with S to V6 (the lung's hyperinflation).
+    Four in five have a tall R in V1, one an rS with S to V6 (the lung's hyperinflation).
     """
     n = len(rows)
     size = np.linalg.norm(main_vector(h, rows), axis=1).clip(0.55, 1.4) * spread(rng, n, 0.15)
-    tall = rng.random(n) < 0.75
+    tall = rng.random(n) < 0.82
     forward = np.where(tall, 0.34 + 0.26 * u, -0.30) * rng.uniform(0.55, 1.45, n)
     across = np.where(tall, 0.30 + 0.2 * u, 0.60 + 0.25 * u) * rng.uniform(0.6, 1.3, n)
     zero, left = np.zeros(n), rng.uniform(0.25, 0.80, n)
@@ -140,7 +142,7 @@ def right_hypertrophy(h: Hearts, rows, u, rng):
     h.dipole[rows, L] *= 0.4
     fan(h, rows, (Q, R1, R2, S, L), (-60, 85, 112, 155, 180), (0.2, 0.9, 0.9, 0.4, 0.1), rng)
     turn_axis(h, rows, 94 + 24 * u + rng.gamma(1.2, 6, n).clip(0, 45), (R1, R2, S, L))
-    t = (0.02 + 0.30 * u * tall) * rng.uniform(0.3, 1.2, n)
+    t = (0.04 + 0.36 * u * tall) * rng.uniform(0.3, 1.2, n)
     h.dipole[rows, T] += t[:, None] * np.array([0.15, -0.15, 1.0])
     h.dipole[rows, J] += 0.15 * t[:, None] * np.array([0.1, -0.1, 1.0])
 
@@ -159,6 +161,7 @@ def left_atrium(h: Hearts, rows, u, rng):
     h.centre[rows, P1] -= longer
     left = np.array([0.070, 0.060, 0.08]) * (0.9 + 0.5 * u)[:, None] * spread(rng, n, 0.25)[:, None]
     h.dipole[rows, P2] = left + rng.normal(0, 0.012, (n, 3))
+    h.local[rows, P2] *= 0.3
     h.fall[rows, P2] *= 1.08
     set_pr(h, rows, np.maximum(pr + 0.3 * longer, 0.15))
 
@@ -171,10 +174,13 @@ def right_atrium(h: Hearts, rows, u, rng):
     h.centre[np.ix_(rows, P_WAVES)] += np.array([0.007, -0.003])  # the two fuse to one peak
     forward = rng.uniform(0.04, 0.14, n)
     h.dipole[rows, P1] = np.stack([np.full(n, 0.04), np.full(n, 0.20), -forward], axis=1)
-    beat = one_beat(subset(h, rows), waves=P_WAVES)
+    h.local[rows, P1] *= 0.3
+    beat = drawn(h, rows, P_WAVES, P_BEFORE, 0.06)
     tallest = beat[:, 1].max(axis=1)
     wanted = 0.255 + 0.05 * u + 0.07 * u * rng.random(n)
-    h.dipole[np.ix_(rows, P_WAVES)] *= (wanted / tallest)[:, None, None]
+    at = np.ix_(rows, P_WAVES)
+    h.dipole[at] *= (wanted / tallest)[:, None, None]
+    h.local[at] *= (wanted / tallest)[:, None, None]
 
 
 # --- voltage --------------------------------------------------------------------------------------

@@ -20,14 +20,14 @@ from ecgkit.data.synthetic.hearts import (
     Hearts,
     J,
     Q,
-    one_beat,
 )
 from ecgkit.data.synthetic.render import twelve_leads
 from ecgkit.types import LEADS
 
 LEAD = {name: i for i, name in enumerate(LEADS)}
-BEFORE, AFTER, FS = 0.16, 0.28, 500  # s of a measured beat before and after the R peak; Hz
+BEFORE, AFTER, FS = 0.16, 0.24, 500  # s of a measured beat before and after the R peak; Hz
 P_BEFORE = 0.6
+_CORE = (0.09, 0.15)  # s before and after the R peak: enough of the QRS for its sizes
 SEEN = 0.05  # mV from the baseline, half a small square: where the QRS begins and ends
 
 
@@ -36,11 +36,40 @@ def subset(h: Hearts, rows) -> Hearts:
     return Hearts(**{name: getattr(h, name)[rows] for name in h.__dataclass_fields__})
 
 
+def _at(h: Hearts, rows, waves):
+    """Index of `waves` of `rows` (numbers, or a slice of all) in the arrays of `h`."""
+    return np.ix_(np.arange(len(h))[rows], waves)
+
+
+def shapes(h: Hearts, rows, waves, before: float, after: float, fs: int = FS) -> np.ndarray:
+    """(n, W, T) float32: `waves` of `rows` in time, each 1 high, the R peak at `before` s."""
+    t = np.arange(-before, after, 1 / fs, dtype=np.float32)
+    at = _at(h, rows, waves)
+    centre, rise, fall = (x[at].astype(np.float32)[..., None] for x in (h.centre, h.rise, h.fall))
+    d = t - centre
+    d *= np.where(d < 0, 1 / rise, 1 / fall)
+    d *= d
+    d *= -0.5
+    return np.exp(d, out=d)
+
+
+def sizes(h: Hearts, rows, waves) -> np.ndarray:
+    """(n, W, 8) mV: how large `waves` of `rows` are in each independent lead."""
+    at = _at(h, rows, waves)
+    return h.dipole[at] @ h.field[rows].transpose(0, 2, 1) + h.local[at]
+
+
+def drawn(h: Hearts, rows, waves, before: float, after: float) -> np.ndarray:
+    """(n, 12, T) float32 mV at 500 Hz: these waves alone."""
+    size = sizes(h, rows, waves).astype(np.float32)
+    return twelve_leads(size.transpose(0, 2, 1) @ shapes(h, rows, waves, before, after))
+
+
 def qrs_beat(h: Hearts, rows, waves=QRS_WAVES) -> np.ndarray:
     """(n, 12, T) mV at 500 Hz: the QRS of `rows` as drawn so far, from 0.16 s before the R peak to
-    0.28 s after it.
+    0.24 s after it.
     """
-    return twelve_leads(one_beat(subset(h, rows), FS, waves, BEFORE, AFTER))
+    return drawn(h, rows, waves, BEFORE, AFTER)
 
 
 def net_axis(beat: np.ndarray) -> np.ndarray:
@@ -67,7 +96,7 @@ def main_vector(h: Hearts, rows) -> np.ndarray:
     """(n, 3) mV: the QRS at its largest, as a vector of the Frank system, times 0.6: what each of
     two waves carries that overlap to a QRS of that size.
     """
-    beat = one_beat(subset(h, rows), FS, QRS_WAVES, before=0.08, after=0.08)
+    beat = sizes(h, rows, QRS_WAVES).transpose(0, 2, 1) @ shapes(h, rows, QRS_WAVES, *_CORE, 250)
     loop = np.linalg.pinv(DOWER) @ beat  # (n, 3, T)
     length = np.linalg.norm(loop, axis=1)
     near = length > 0.75 * length.max(axis=1, keepdims=True)
@@ -126,7 +155,7 @@ def p_span(h: Hearts, rows) -> tuple[np.ndarray, np.ndarray]:
     """P onset and end (n,), (n,) in s from the R peak: first and last a tenth of its height in its
     tallest lead.
     """
-    beat = np.abs(twelve_leads(one_beat(subset(h, rows), FS, P_WAVES, P_BEFORE, 0.06)))
+    beat = np.abs(drawn(h, rows, P_WAVES, P_BEFORE, 0.06))
     return _span(beat, 0.1 * beat.max(axis=(1, 2)), P_BEFORE)
 
 
@@ -160,14 +189,26 @@ def set_limb(h: Hearts, rows, waves, vectors) -> None:
     h.local[np.ix_(rows, waves, (1,))] += change[..., :1] / 2 + _TILT * change[..., 1:]
 
 
+def scale_chest(h: Hearts, rows, wave: int, factor) -> None:
+    """Multiplies a wave by `factor` (n,) in the chest leads; the limb leads stay."""
+    limb = limb_vectors(h, rows, (wave,))
+    h.dipole[rows, wave] *= factor[:, None]
+    h.local[rows, wave] *= factor[:, None]
+    set_limb(h, rows, (wave,), limb)
+
+
 _TILT = np.sqrt(3) / 2
+
+
+def limb_loop(h: Hearts, rows, waves=QRS_WAVES) -> np.ndarray:
+    """(n, 2, T) mV at 250 Hz: `waves` in the frontal plane, X and Y in time."""
+    shape = shapes(h, rows, waves, *_CORE, 250)
+    return limb_vectors(h, rows, waves).transpose(0, 2, 1) @ shape
 
 
 def limb_size(h: Hearts, rows) -> np.ndarray:
     """(n,) mV: the QRS at its largest in the frontal plane, times 0.6 as in `main_vector`."""
-    beat = qrs_beat(h, rows)
-    one, avf = beat[:, LEAD["I"]], beat[:, LEAD["aVF"]]
-    return 0.6 * np.hypot(one, avf / _TILT).max(axis=1)
+    return 0.6 * np.linalg.norm(limb_loop(h, rows), axis=1).max(axis=1)
 
 
 def direction(degrees) -> np.ndarray:
@@ -181,11 +222,23 @@ def turn_axis(h: Hearts, rows, degrees, waves) -> None:
 
     R minus S does not turn evenly with the vector, hence several small corrections.
     """
-    for _ in range(5):
-        off = np.deg2rad((degrees - net_axis(qrs_beat(h, rows)) + 180) % 360 - 180)[:, None]
-        x, y = np.moveaxis(limb_vectors(h, rows, waves), -1, 0)
-        turned = [x * np.cos(off) - y * np.sin(off), x * np.sin(off) + y * np.cos(off)]
-        set_limb(h, rows, waves, np.stack(turned, axis=-1))
+    others = [k for k in QRS_WAVES if k not in waves]
+    rest, part = limb_loop(h, rows, others), limb_loop(h, rows, waves)
+    turn = np.zeros(len(rows))
+    for _ in range(6):
+        loop = rest + _turned(part, turn)
+        net = loop.max(axis=2) + loop.min(axis=2)
+        axis = np.rad2deg(np.arctan2(net[:, 1], net[:, 0]))
+        turn += (degrees - axis + 180) % 360 - 180
+    vectors = limb_vectors(h, rows, waves).transpose(0, 2, 1)
+    set_limb(h, rows, waves, _turned(vectors, turn).transpose(0, 2, 1))
+
+
+def _turned(vectors: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """(n, 2, ...) vectors of the frontal plane, turned by `degrees` (n,)."""
+    angle = np.deg2rad(degrees)[:, None]
+    (x, y), cos, sin = vectors.transpose(1, 0, 2), np.cos(angle), np.sin(angle)
+    return np.stack([x * cos - y * sin, x * sin + y * cos], axis=1)
 
 
 def fan(h: Hearts, rows, waves, angles, sizes, rng) -> None:
@@ -197,13 +250,25 @@ def fan(h: Hearts, rows, waves, angles, sizes, rng) -> None:
     set_limb(h, rows, waves, sizes[..., None] * direction(angles))
 
 
-def show_first(h: Hearts, rows, leads, up: bool, least: float = 0.05) -> None:
-    """Enlarges Q in the limb leads until it shows, up or down, by `least` mV before the main wave
-    of `leads`.
+def show_first(h: Hearts, rows, leads, least: float = 0.05) -> None:
+    """Enlarges Q in the limb leads until it shows by `least` mV before the main wave of `leads`
+    (name -> 1 where Q is upright, -1 where it is a q).
     """
+    look = np.array([sign * _LIMB_LEADS[name] for name, sign in leads.items()])  # (leads, 2)
+    rest = look @ limb_loop(h, rows, [k for k in QRS_WAVES if k != Q])  # (n, leads, T)
+    q, factor = look @ limb_loop(h, rows, (Q,)), np.ones(len(rows))
     for _ in range(6):
-        beat = (1 if up else -1) * qrs_beat(h, rows)[:, [LEAD[name] for name in leads]]
-        main = beat.argmin(axis=2)[..., None]
-        first = np.where(np.arange(beat.shape[2]) < main, beat, 0).max(axis=2).min(axis=1)
-        q = limb_vectors(h, rows, (Q,))
-        set_limb(h, rows, (Q,), q * np.where(first < least, 1.35, 1.0)[:, None, None])
+        beat = rest + factor[:, None, None] * q
+        first = np.arange(beat.shape[2]) < beat.argmin(axis=2)[..., None]
+        height = np.where(first, beat, 0).max(axis=2).min(axis=1)
+        factor *= np.where(height < least, 1.35, 1.0)
+    set_limb(h, rows, (Q,), limb_vectors(h, rows, (Q,)) * factor[:, None, None])
+
+
+# What the leads see of a vector (X, Y) of the frontal plane.
+_LIMB_LEADS = {
+    "I": np.array([1, 0]),
+    "III": np.array([-0.5, _TILT]),
+    "aVL": np.array([0.75, -_TILT / 2]),
+    "aVF": np.array([0, _TILT]),
+}
