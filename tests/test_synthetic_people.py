@@ -282,3 +282,11 @@ def test_a_normal_ecg_ends_normal():
         text = report({"NORM": 100.0, "IRBBB": 100.0, "SR": 0.0}, seed).rstrip(".")
         assert text.endswith(endings)
         assert "otherwise" not in report({"NORM": 100.0, "SR": 0.0}, seed)
+
+
+def test_some_reports_sum_up_what_is_certain():
+    texts = [report({"LAFB": 100.0, "IMI": 15.0, "SR": 0.0}, seed) for seed in range(120)]
+    summed = [t.split(": ")[-1] for t in texts if "impression: " in t or "beurteilung: " in t]
+    assert 5 < len(summed) < 40
+    assert all("leitungsst" in t or "conduction" in t for t in summed)
+    assert not any("infar" in t for t in summed)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ecgkit.data.scp_table import scp_statements
 from ecgkit.data.synthetic import report_words_english, report_words_german
 from ecgkit.data.synthetic.prevalence import GROUPS
 
@@ -28,6 +29,7 @@ _GRADED = {*GROUPS["ISC"], "LVH", "RVH", "STD_", "STE_", "NST_", "NDT", "NT_", "
            "LNGQT", "LAO/LAE", "RAO/RAE", "SBRAD", "STACH", "SARRH", "HVOLT", "IVCD"}  # fmt: skip
 # Quiet company of a normal ECG: with these alone the report still ends in "normal".
 _QUIET = {"SR", "NORM"}
+_CLASS = scp_statements()["diagnostic_class"].dropna().drop("NORM").to_dict()
 
 
 def report_text(
@@ -89,7 +91,17 @@ def _ending(codes: dict[str, float], words, rng) -> list[str]:
         if set(codes) <= _QUIET and (codes["NORM"] == 100 or rng.random() < 0.5):
             return [_one(words.WORDS["NORM"], rng)]
         return [_one(words.OTHERWISE, rng)]
-    return [_one(words.ABNORMAL, rng)] if rng.random() < 0.12 else []
+    pick = rng.random()
+    classes = _classes(codes)
+    if pick < 0.15 and classes:
+        return [words.IMPRESSION.format(", ".join(_one(words.CLASSES[c], rng) for c in classes))]
+    return [_one(words.ABNORMAL, rng)] if pick > 0.9 else []
+
+
+def _classes(codes: dict[str, float]) -> list[str]:
+    """Superclasses of the diagnoses that are not in doubt, in order."""
+    found = [_CLASS[code] for code, p in codes.items() if code in _CLASS and not 0 < p <= 50]
+    return list(dict.fromkeys(found))
 
 
 def _joined(parts: list[str], german: bool, rng) -> str:

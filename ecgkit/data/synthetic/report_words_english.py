@@ -133,3 +133,11 @@ OTHERWISE = ("otherwise normal ecg", "otherwise within normal limits", "otherwis
 ABNORMAL = ("abnormal ecg", "pathological ecg")
 BEATS = {"PVC": "{} ventricular extrasystole(s)", "PAC": "{} supraventricular extrasystole(s)"}
 IN_LEADS = " in {}"
+# What some readers sum up with: PTB-XL's superclasses in plain words.
+IMPRESSION = "impression: {}"
+CLASSES = {
+    "MI": ("myocardial infarction", "infarct"),
+    "STTC": ("st-t changes", "repolarisation abnormality", "st/t change"),
+    "CD": ("conduction disturbance", "conduction defect"),
+    "HYP": ("hypertrophy", "chamber hypertrophy or overload"),
+}

@@ -137,3 +137,11 @@ OTHERWISE = ("sonst normales ekg", "sonst unauffaellig", "ansonsten im normberei
 ABNORMAL = ("pathologisches ekg", "ekg pathologisch")
 BEATS = {"PVC": "{} ves", "PAC": "{} sves"}
 IN_LEADS = " in {}"
+# What some readers sum up with: PTB-XL's superclasses in plain words.
+IMPRESSION = "beurteilung: {}"
+CLASSES = {
+    "MI": ("myokardinfarkt", "infarkt"),
+    "STTC": ("st-t-veraenderungen", "erregungsrueckbildungsstoerung"),
+    "CD": ("leitungsstoerung", "erregungsleitungsstoerung"),
+    "HYP": ("hypertrophie", "hypertrophie oder belastung"),
+}
