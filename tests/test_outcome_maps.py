@@ -363,3 +363,30 @@ def test_the_map_is_a_setting(tmp_path):
     params = {"OUTCOMES": str(tmp_path), "OUTCOME_MAP": "code-15"}
     outcomes = open_outcomes(RiskConfig.from_params(params), cohort_of([1, 2, 2, 3, 4, 5]))
     assert len(outcomes) == 3 and outcomes.outcome == "death of any cause"
+
+
+def test_the_command_lists_what_it_leaves_out_and_writes_the_rest(tmp_path, capsys, monkeypatch):
+    from ecgkit.cli import main
+    from ecgkit.data import cohort as cohort_module
+
+    monkeypatch.setattr(cohort_module, "open_cohort", lambda _: cohort_of([1, 2, 2, 3, 4, 5]))
+    (tmp_path / "exams.csv").write_text(EXAMS)
+    options = ["--outcomes", str(tmp_path), "--outcome-map", "code-15", "--to", str(tmp_path / "o")]
+    assert main(["data", "outcomes", *options]) == 0
+    said = capsys.readouterr().out
+    assert "7 = 3 + 4" in said and "left out, no_first_exam: 1, for one: Row 3 of exams.csv" in said
+    written = pd.read_csv(tmp_path / "o" / "outcomes.csv")
+    assert written["event"].tolist() == [0, 1, 1] and not written["simulated"].any()
+
+
+def test_an_edited_table_is_another_run(tmp_path):
+    from ecgkit import runner
+    from ecgkit.config.risk import RiskConfig
+
+    path = tmp_path / "follow_up.csv"
+    path.write_text("a\n1\n")
+    config = RiskConfig.from_params({"OUTCOMES": str(path)})
+    before = runner._fingerprint("07_risk_finetuning", config, "", {})
+    assert runner._fingerprint("07_risk_finetuning", config, "", {}) == before
+    path.write_text("a\n1\n2\n")
+    assert runner._fingerprint("07_risk_finetuning", config, "", {}) != before
