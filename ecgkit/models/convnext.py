@@ -55,6 +55,15 @@ class TimeNorm(nn.Module):
         return (x - mean) * (self.weight / (std + self.eps)) + self.bias
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the CHANNELS at each time, as ConvNeXt V2 has it (Woo et al. 2023): how large
+    a wave is against the others stays readable.
+    """
+
+    def forward(self, x):  # (B, C, T) -> (B, C, T)
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
 class GlobalResponseNorm(nn.Module):
     """GRN of ConvNeXt V2 (section 3.2): a channel's energy over time against the mean of all
     channels.
@@ -70,6 +79,9 @@ class GlobalResponseNorm(nn.Module):
         energy = torch.linalg.vector_norm(x, dim=1, keepdim=True)  # (B, 1, D)
         share = energy / (energy.mean(dim=-1, keepdim=True) + self.eps)
         return x * (1 + self.gamma * share) + self.beta  # = gamma * (x * share) + beta + x
+
+
+NORMS = {"time": TimeNorm, "channel": ChannelNorm}
 
 
 class Block(nn.Module):
@@ -109,6 +121,7 @@ class ConvNeXtConfig:
     stride: int = 2
     n_classes: int = 0
     init_std: float = 0.02
+    norm: str = "time"  # of stem and downsampling: time (the published code) | channel
 
     @classmethod
     def preset(cls, name: str, **changes) -> ConvNeXtConfig:
@@ -152,17 +165,12 @@ class ConvNeXt1D(nn.Module):
     def __init__(self, config: ConvNeXtConfig):
         super().__init__()
         self.config = config
-        dims = config.dims
-        self.downsample_layers = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv1d(config.n_leads, dims[0], config.stem, config.stem), TimeNorm(dims[0])
-                )
-            ]
-        )
+        dims, norm = config.dims, NORMS[config.norm]
+        stem = nn.Conv1d(config.n_leads, dims[0], config.stem, config.stem)
+        self.downsample_layers = nn.ModuleList([nn.Sequential(stem, norm(dims[0]))])
         for before, after in zip(dims[:-1], dims[1:]):
             down = nn.Conv1d(before, after, config.stride, config.stride)
-            self.downsample_layers.append(nn.Sequential(TimeNorm(before), down))
+            self.downsample_layers.append(nn.Sequential(norm(before), down))
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width, config.kernel) for _ in range(depth)))
             for depth, width in zip(config.depths, dims)
@@ -239,6 +247,7 @@ def load_encoder(folder: str | Path) -> ConvNeXt1D:
             f"{folder.name}/ holds no ECG encoder ({error}); run notebook 04 to train one."
         ) from None
     names = [f.name for f in dataclasses.fields(ConvNeXtConfig)]
+    body.setdefault("norm", "time")  # folders written before there was a choice
     missing = [name for name in names if name not in body]
     if body.get("kind") != "convnext1d" or missing:
         raise ModelError(

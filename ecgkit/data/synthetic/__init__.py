@@ -14,19 +14,22 @@ import numpy as np
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.data.synthetic import anatomy, artefacts, findings
 from ecgkit.data.synthetic import render as drawing
+from ecgkit.data.synthetic.controls import set_measures
 from ecgkit.data.synthetic.patients import NO_P_WAVE
 from ecgkit.data.synthetic.rhythm import draw_beats
 from ecgkit.data.synthetic.tables import COLUMNS, RATES, record_name, truth_table, write_cohort
-from ecgkit.data.synthetic.truth import ground_truth
+from ecgkit.data.synthetic.truth import ground_truth, read_beats, record_truth, write_beats
 from ecgkit.types import LEADS, ConfigError, ECGRecord
 
 __all__ = [
     "COLUMNS",
     "RATES",
     "known_codes",
+    "read_beats",
     "record_name",
     "simulate",
     "truth_table",
+    "write_beats",
     "write_cohort",
 ]
 
@@ -39,11 +42,15 @@ def simulate(
     heart_rate: float | None = None,
     age: float = 60,
     sex: int = 0,
+    qrs_ms: float | None = None,
+    axis_deg: float | None = None,
+    st_mv: float | None = None,
 ) -> ECGRecord:
     """One simulated ECG with the findings `codes` (SCP codes), (12, T) float32 mV at `fs` Hz.
 
-    `heart_rate` (beats/min) overrides the rate the findings would give; `sex` 0 male, 1 female.
-    `meta` holds the truth. Raises ConfigError for a code the simulator does not draw.
+    `heart_rate` (beats/min), `qrs_ms`, `axis_deg` and `st_mv` (added in V4 and V5) override what
+    the findings would give; `sex` 0 male, 1 female. `meta["truth"]` holds what was drawn: `truth`'s
+    columns, and `beats` (time_s, label). Raises ConfigError for a code the simulator does not draw.
     """
     codes = [codes] if isinstance(codes, str) else list(codes)
     unknown = [c for c in codes if c not in findings.EFFECTS and c not in findings.DESCRIPTIVE]
@@ -58,12 +65,13 @@ def simulate(
     severity = {code: rng.uniform(0.45, 0.85, 1) for code in codes}
     hearts = anatomy.normal_hearts(latents, np.array([float(age)]), np.array([sex]), rng)
     findings.apply_findings(hearts, has, severity, rng, heart_rate)
+    set_measures(hearts, qrs_ms, axis_deg, st_mv)
     times = draw_beats(hearts, seconds, rng)
     n_samples = int(round(seconds * fs))
     signal = drawing.render(hearts, times, fs, n_samples, rng)
     quiet = artefacts.draw_artefacts(1, rng, rates=(0, 0, 0, 0))
-    signal += artefacts.draw_noise(quiet, slice(None), fs, n_samples, rng)
-    truth = ground_truth(hearts, times, seconds).iloc[0].to_dict()
+    artefacts.disturb(signal, quiet, slice(None), fs, rng)
+    truth = record_truth(ground_truth(hearts, times, seconds), 0)
     meta = {"simulated": True, "codes": codes, "age": age, "sex": sex, "truth": truth}
     return ECGRecord(
         drawing.twelve_leads(signal)[0].astype(np.float32),
