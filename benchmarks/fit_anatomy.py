@@ -45,7 +45,7 @@ START = {
 }
 WAVES = tuple(START)
 QRS, T, J, U = [2, 3, 4, 5, 6], 8, 7, 9
-NOISE_MV = 0.008
+NOISE_MV, LOCAL_SD = 0.008, 0.04
 
 
 def lead_fields(beats: np.ndarray, t: np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -75,9 +75,7 @@ def fit_waves(x: np.ndarray, t: np.ndarray, rate: float) -> tuple[np.ndarray, np
     from scipy.optimize import least_squares
 
     start, sd, sizes, size_sd = _start(rate)
-    x, pre = x.copy(), t < -0.075
-    tp = np.median(x[:, (t > -0.27) & (t < -0.235)], axis=1)[:, None]
-    x[:, pre] -= tp * np.clip((-0.075 - t[pre]) / 0.175, 0, 1)
+    x = _without_atrial_slope(x, t)
     near = np.abs(t - 0.01) < 0.08
     keep = (near | (np.arange(len(t)) % 4 == 0)) & (t > -0.25) & (t < min(0.52, 60 / rate - 0.27))
     x, t, weight = x[:, keep], t[keep], np.where(near[keep], 1.0, 1.2)
@@ -122,8 +120,26 @@ def _shapes(times: np.ndarray, t: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * (d / np.exp(np.where(d < 0, times[:, 1:2], times[:, 2:3]))) ** 2)
 
 
-def describe(sizes, times, own, rate) -> pd.DataFrame:
-    """(N, 3, K), (N, K, 3), own fields -> (N, P) numbers as `anatomy` reads them."""
+def beyond_dipole(beat: np.ndarray, t: np.ndarray, rate: float, own, sizes, times) -> np.ndarray:
+    """What one person's leads (8, T) hold beside the dipole: (8, K) mV of each wave, held near 0."""
+    beat = _without_atrial_slope(beat, t)
+    keep = (t > -0.25) & (t < min(0.52, 60 / rate - 0.27))
+    shape = _shapes(times, t[keep])
+    rest = beat[:, keep] - own @ sizes @ shape
+    normal = shape @ shape.T / NOISE_MV**2 + np.eye(len(shape)) / LOCAL_SD**2
+    return np.linalg.solve(normal, shape @ rest.T / NOISE_MV**2).T
+
+
+def _without_atrial_slope(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """(.., T): the line from the TP level to the PR level (atrial repolarisation) taken out."""
+    x, pre = x.copy(), t < -0.075
+    tp = np.median(x[:, (t > -0.27) & (t < -0.235)], axis=1)[:, None]
+    x[:, pre] -= tp * np.clip((-0.075 - t[pre]) / 0.175, 0, 1)
+    return x
+
+
+def describe(sizes, times, own, local, rate) -> pd.DataFrame:
+    """(N, 3, K), (N, K, 3), own fields, what they leave over -> (N, P) numbers as `anatomy` reads them."""
     stretch = np.clip((60 / rate) ** 0.45, 0.55, 1.15)
     qrs_size = np.sqrt((sizes[:, :, QRS] ** 2).sum(axis=(1, 2)))
     t_size = np.sqrt((sizes[:, :, T] ** 2).sum(axis=1))
@@ -143,6 +159,9 @@ def describe(sizes, times, own, rate) -> pd.DataFrame:
     table["U_gap"] = 1000 * (times[:, U, 0] - t_end)
     for c, lead in enumerate(LEADS8):
         table |= {f"{FIELD}{lead}_{axis}": own[:, c, i] for i, axis in enumerate("xyz")}
+    for k in (0, 1, J, T):
+        for c, lead in enumerate(LEADS8):
+            table[f"{WAVES[k]}_{lead}"] = local[:, c, k]
     return pd.DataFrame(table)
 
 
@@ -196,10 +215,12 @@ def main() -> None:
     vectors = np.stack([np.linalg.pinv(f) @ b for f, b in zip(own, beat)])
     fitted = [fit_waves(x, t, r) for x, r in zip(vectors, rate)]
     sizes, times = (np.stack(part) for part in zip(*fitted))
+    people = zip(beat, rate, own, sizes, times)
+    local = np.stack([beyond_dipole(b, t, r, f, a, w) for b, r, f, a, w in people])
     drawn = np.stack([a @ _shapes(w, t) for a, w in zip(sizes, times)])
     error = np.sqrt(((drawn - vectors)[..., (t > -0.25) & (t < 0.4)] ** 2).mean(axis=(1, 2)))
     print(f"{len(table)} normal ECGs; error of the fit {1000 * np.median(error):.0f} uV (median)")
-    numbers = describe(sizes, times, own, rate)
+    numbers = describe(sizes, times, own, local, rate)
     population = population_table(
         numbers, table["age"].fillna(50).clip(17, 90).to_numpy(), table["sex"].to_numpy()
     )

@@ -187,7 +187,7 @@ def simulated_counterparts(table: pd.DataFrame, each: int = 4, seed: int = 0) ->
     beats = rhythm.draw_beats(hearts, 10, rng)
     signal = render.render(hearts, beats, 500, 5000, rng)
     quiet = artefacts.draw_artefacts(n, rng, rates=(0, 0, 0, 0))
-    signal += artefacts.draw_noise(quiet, slice(None), 500, 5000, rng)
+    artefacts.disturb(signal, quiet, slice(None), 500, rng)
     signal = render.twelve_leads(population._decimate(signal, 5))
     return np.round(signal, 3)
 

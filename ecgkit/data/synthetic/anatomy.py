@@ -82,6 +82,8 @@ def normal_hearts(
     h.dipole[:, _FITTED] = _triples(number, [WAVES[k] for k in _FITTED])
     h.dipole[:, _QRS] *= np.exp(number["log_qrs"])[:, None, None]
     h.dipole[:, T] *= np.exp(number["log_t"])[:, None]
+    for k in (P1, P2, J, T):
+        h.local[:, k] = np.stack([number[f"{WAVES[k]}_{lead}"] for lead in LEADS8], axis=1)
     for k in _FITTED:
         name = WAVES[k]
         h.rise[:, k] = np.exp(number[f"{name}_rise"])
@@ -90,7 +92,7 @@ def normal_hearts(
             h.centre[:, k] = number[f"{name}_centre"] / 1000
     h.qtc[:] = (number["qtc"] / 1000).clip(*_QTC)
     h.u_gap[:] = number["U_gap"] / 1000
-    _notch(h, z[:, N_COMPONENTS:-1], rng)
+    _notch(h, z[:, N_COMPONENTS:-1])
     h.rr_breath[:] = _breathing(age, z[:, -1])
     _keep_normal(h)
     return h
@@ -144,9 +146,9 @@ def _breathing(age: np.ndarray, z: np.ndarray) -> np.ndarray:
     return (0.055 * 0.5 ** ((age - 20) / 35) * np.exp(0.6 * z)).clip(0.004, 0.095)
 
 
-def _notch(h: Hearts, z: np.ndarray, rng) -> None:
-    """Two small waves inside the QRS and a little unevenness of ST-T from lead to lead: what one
-    dipole cannot draw (real leads hold about 0.5 % of their power beyond it).
+def _notch(h: Hearts, z: np.ndarray) -> None:
+    """Two small waves inside the QRS that one dipole cannot draw: notches and slurs (real leads hold
+    about 0.6 % of their power beyond the dipole).
 
     `z` (N, 14) is the person's own: place and width (2 waves), sizes over the leads (5 each).
     """
@@ -156,12 +158,9 @@ def _notch(h: Hearts, z: np.ndarray, rng) -> None:
         h.centre[:, k] = at + 0.008 * own[:, 0]
         h.rise[:, k] = h.fall[:, k] = 0.0048 * np.exp(0.25 * own[:, 1])
         h.local[:, k] = NOTCH * size[:, None] * (own[:, 2:] @ _OVER_LEADS)
-    uneven = rng.standard_normal((len(h), 2, 5)) @ _OVER_LEADS  # (N, [J, T], 8)
-    t_size = np.linalg.norm(h.dipole[:, T], axis=1)[:, None]
-    h.local[:, J], h.local[:, T] = 0.03 * t_size * uneven[:, 0], UNEVEN_T * t_size * uneven[:, 1]
 
 
-NOTCH, UNEVEN_T = 0.035, 0.06
+NOTCH = 0.05
 # Five smooth patterns over I, II, V1-V6: neighbours alike, limb leads less.
 _OVER_LEADS = np.array(
     [

@@ -2,9 +2,17 @@
 electrodes, not on leads.
 
 A disturbed arm electrode therefore shows in the limb leads it feeds (and slightly in the chest
-leads through Wilson's terminal), a disturbed chest electrode in one lead only, as on paper.
+leads through Wilson's terminal), a disturbed chest electrode in one lead only, as on paper. Sizes
+and spectra follow PTB-XL's folds 1-4: what stays between beats at 1-150 Hz, and below 1 Hz.
+
+Drift and fine noise are cut at random from two long stretches per call (`_stretch`), shaped by
+their spectrum once: that costs a tenth of drawing every sample anew.
 
 Shape letters: N records, E electrodes (RA LA LL V1-V6), C8 independent leads, T samples.
+
+Usage:
+    art = draw_artefacts(n, rng)     # Artefacts: sizes (N, E) mV, PTB-XL's column texts
+    disturb(signal, art, rows, fs, rng)     # (n, C8, T) mV, in place
 """
 
 from __future__ import annotations
@@ -15,12 +23,18 @@ import numpy as np
 
 ELECTRODES = ("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6")
 KINDS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
+# PTB-XL names 7-15 % of its records for drift, 15-20 % for static noise, about 3 % for bursts and
+# below 1 % for electrodes (Wagner et al. 2020, table of signal quality).
+RATES = (0.10, 0.16, 0.035, 0.010)
 # PTB-XL's way to name the leads one electrode disturbs; the lists end where a range would.
 _LEADS_OF = {"RA": "I,II,AVR", "LA": "I,III,AVL", "LL": "II,III,AVF"} | {
     v: v for v in ELECTRODES[3:]
 }
-_LIMB_RANGE, _ALL = "I-AVF", "alles"
-_BLOCK = 8
+# How it names the limb leads together, with or without neighbours on the chest; how many of those.
+_LIMB_TEXTS = (("I-AVF", 0, 0.40), ("I-AVR", 0, 0.36), ("I-V1", 1, 0.14), ("I-V2", 2, 0.10))
+_ALL = "alles"
+_BLOCK = 16  # records at a time stay in the processor's cache
+_NOISY_MAINS = 0.12
 
 
 def electrode_to_leads() -> np.ndarray:
@@ -37,57 +51,91 @@ def electrode_to_leads() -> np.ndarray:
 class Artefacts:
     """Size of each disturbance on each electrode, (N, E) mV; `text` holds PTB-XL's column strings
     ('' = none).
+
+    drift: below 1 Hz; fine: amplifier and skin; static: muscle, all the time; burst: muscle, for a
+    second or two; loose: jumps, or lost contact; mains: 50 Hz.
     """
 
     drift: np.ndarray
+    fine: np.ndarray
     static: np.ndarray
     burst: np.ndarray
     loose: np.ndarray
+    mains: np.ndarray
     text: dict[str, list[str]]
 
 
-def draw_artefacts(n: int, rng: np.random.Generator, rates=(0.10, 0.16, 0.06, 0.03)) -> Artefacts:
+def draw_artefacts(n: int, rng: np.random.Generator, rates=RATES) -> Artefacts:
     """Chooses which records are disturbed (`rates` per kind, in the order of KINDS), where, and
     how strongly.
     """
-    quiet = np.exp(rng.normal(np.log(0.0048), 0.35, (n, 1))) * np.exp(rng.normal(0, 0.2, (n, 9)))
+
+    def uneven(middle: float, between: float, within: float) -> np.ndarray:
+        """(N, E) log-normal: records differ by `between`, electrodes of one by `within`."""
+        return middle * np.exp(between * rng.standard_normal((n, 1))) * np.exp(
+            within * rng.standard_normal((n, 9))
+        )
+
     sizes = {
-        "baseline_drift": np.exp(rng.normal(np.log(0.025), 0.4, (n, 9))),
-        "static_noise": quiet,
+        "baseline_drift": uneven(0.025, 0.42, 0.45),
+        "static_noise": np.zeros((n, 9)),
         "burst_noise": np.zeros((n, 9)),
         "electrodes_problems": np.zeros((n, 9)),
     }
-    strong = {
-        "baseline_drift": (0.18, 0.45),
-        "static_noise": (0.025, 0.06),
-        "burst_noise": (0.10, 0.25),
-        "electrodes_problems": (0.3, 0.9),
+    fine, mains = uneven(0.0046, 0.30, 0.25), uneven(0.004, 0.6, 0.4)
+    mains *= rng.random((n, 1)) < _NOISY_MAINS
+    middles = {  # median and log sd
+        "baseline_drift": (0.13, 0.5),
+        "static_noise": (0.016, 0.4),
+        "burst_noise": (0.10, 0.5),
+        "electrodes_problems": (0.5, 0.5),
     }
     text = {}
     for kind, rate in zip(KINDS, rates):
         hit = rng.random(n) < rate
-        size, place = rng.uniform(*strong[kind], n), rng.random(n)
+        middle, spread = middles[kind]
+        size, place = middle * np.exp(spread * rng.standard_normal(n)), rng.random((n, 2))
         pick = rng.integers(0, 9, n)
         if kind == "electrodes_problems":  # loose electrodes are seen on the chest
-            pick, place = 3 + pick % 6, np.zeros(n)
+            pick, place = 3 + pick % 6, np.zeros((n, 2))
+        if kind == "static_noise":  # muscle noise comes from the arms
+            place[:, 0] = 0.3 + 0.7 * place[:, 0]
         text[kind] = [
             _place(sizes[kind][i], size[i], place[i], pick[i], kind) if hit[i] else ""
             for i in range(n)
         ]
-    return Artefacts(*(sizes[kind] for kind in KINDS), text=text)
+    drift, static, burst, loose = sizes.values()
+    return Artefacts(drift, fine, static, burst, loose, mains, text)
 
 
-def _place(row: np.ndarray, size: float, place: float, pick: int, kind: str) -> str:
+def _place(row: np.ndarray, size: float, place: np.ndarray, pick: int, kind: str) -> str:
     """Raises `row` (E,) at the disturbed electrodes to `size` and returns the column's text for
     them.
     """
-    if place < 0.6:
+    if place[0] < 0.6:
         row[pick], leads = size, _LEADS_OF[ELECTRODES[pick]]
-    elif place < 0.85:
-        row[:3], leads = size, _LIMB_RANGE
+    elif place[0] < 0.93:
+        leads, chest, _ = _LIMB_TEXTS[np.searchsorted(_LIMB_SHARES, place[1])]
+        row[: 3 + chest] = size
     else:
         row[:], leads = size, _ALL
     return {"static_noise": f" , {leads},  ", "baseline_drift": f" , {leads}"}.get(kind, leads)
+
+
+_LIMB_SHARES = np.cumsum([share for _, _, share in _LIMB_TEXTS])[:-1]
+
+
+# --- on the signal --------------------------------------------------------------------------------
+
+
+def disturb(signal: np.ndarray, art: Artefacts, rows, fs: int, rng: np.random.Generator) -> None:
+    """Adds the disturbances of the records in `rows` to `signal` (n, C8, T) float32 mV, in place;
+    where an electrode of the chest loses contact, its lead is gone for a while.
+    """
+    signal += draw_noise(art, rows, fs, signal.shape[-1], rng)
+    for i, e in zip(*np.nonzero(art.loose[rows])):
+        if rng.random() < 0.4:
+            _lose_contact(signal[i, e - 1], art.loose[rows][i, e], fs, rng)
 
 
 def draw_noise(
@@ -95,57 +143,119 @@ def draw_noise(
 ) -> np.ndarray:
     """(N, C8, T) float32 mV of disturbance in the independent leads for the records in `rows`."""
     t = np.arange(n_samples, dtype=np.float32) / fs
-    static, drift = art.static[rows].astype(np.float32), art.drift[rows].astype(np.float32)
-    burst = art.burst[rows].astype(np.float32)
-    n, seconds = len(static), n_samples / fs
-    noise = rng.standard_normal((n, 9, n_samples), dtype=np.float32)
-    hit = np.flatnonzero(burst.any(axis=1))
-    window = np.empty((0, 1, n_samples))
-    if len(hit):
-        start = rng.uniform(0.05, 0.75, (len(hit), 1, 1)) * seconds
-        window = np.exp(-0.5 * ((t - start - 0.6) / rng.uniform(0.25, 0.6, (len(hit), 1, 1))) ** 2)
-    weights, basis = _draw_drift(n, t, rng)
-    weights *= drift[..., None]
-    # At 100 Hz the mains lies at the Nyquist frequency, where PTB-XL's filter has removed it.
-    phase = rng.uniform(0, 2 * np.pi, (n, 1, 1)) if fs >= 200 else None
-    for first in range(0, n, _BLOCK):  # a few records at a time stay in the processor's cache
-        b = slice(first, first + _BLOCK)
-        part = noise[b]
-        part[..., 1:] += 0.5 * part[..., :-1]  # muscle: a little redder than white
-        level = np.broadcast_to(static[b][..., None], part.shape)
-        for i in np.flatnonzero((hit >= first) & (hit < first + _BLOCK)):
-            level = level if level.flags.writeable else level.copy()
-            level[hit[i] - first] += burst[hit[i]][:, None] * window[i].astype(np.float32)
-        part *= level
-        part += weights[b] @ basis
-        if phase is not None:
-            mains = np.sin(2 * np.pi * 50 * t + phase[b]).astype(np.float32)
-            part += 0.8 * static[b][..., None] * mains
-    _add_loose(noise, art.loose[rows], t, rng)
-    return np.matmul(electrode_to_leads().astype(np.float32), noise)
-
-
-def _draw_drift(n: int, t: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
-    """(N, E, 24) weights and (24, T) waves of a Fourier series below 0.6 Hz, whose terms fall with
-    frequency; breathing puts a bump near 0.25 Hz.
-    """
-    freq = np.arange(1, 13) * 0.045
-    angle = 2 * np.pi * freq[:, None] * t
-    basis = np.concatenate([np.sin(angle), np.cos(angle)]).astype(np.float32)
-    share = np.tile(
-        1 / (1 + (freq / 0.12) ** 2) + 0.4 * np.exp(-0.5 * ((freq - 0.26) / 0.04) ** 2), 2
+    to_leads = electrode_to_leads()
+    drift, fine = art.drift[rows], art.fine[rows]
+    n = len(drift)
+    drifts, fines = _stretch(n, fs, n_samples, _drift_power, rng), _stretch(
+        n, fs, n_samples, _fine_power, rng
     )
-    share /= np.sqrt((share**2).sum() / 2)
-    weights = rng.standard_normal((n, 9, 24), dtype=np.float32) * share.astype(np.float32)
-    return weights, basis
+    mix = (to_leads * (drift * _DRIFT)[:, None]) @ _NEIGHBOURS, to_leads * (fine * _FINE)[:, None]
+    mix = np.concatenate(mix, axis=2).astype(np.float32)  # (N, C8, 2 E)
+    cut = rng.integers(0, len(fines) - n_samples, (n, 18))
+    out = np.empty((n, 8, n_samples), dtype=np.float32)
+    sources = np.empty((18, n_samples), dtype=np.float32)
+    for i in range(n):
+        for e in range(9):
+            sources[e] = drifts[cut[i, e] : cut[i, e] + n_samples]
+            sources[9 + e] = fines[cut[i, 9 + e] : cut[i, 9 + e] + n_samples]
+        np.matmul(mix[i], sources, out=out[i])
+    _add_muscle(out, art, rows, t, fs, rng)
+    _add_mains(out, art.mains[rows], t, fs, rng)
+    _add_loose(out, art.loose[rows], t, rng)
+    return out
+
+
+# Chest electrodes drift together with their neighbours, limb electrodes each for themselves.
+_DRIFT, _FINE = np.repeat([[1.0, 1.35], [1.0, 0.7]], [3, 6], axis=1)
+_NEIGHBOURS = np.eye(9)
+_NEIGHBOURS[3:, 3:] = np.exp(-0.5 * (np.subtract.outer(np.arange(6), np.arange(6)) / 0.75) ** 2)
+_NEIGHBOURS /= np.linalg.norm(_NEIGHBOURS, axis=1, keepdims=True)
+
+
+def _drift_power(f: np.ndarray) -> np.ndarray:
+    """Slower is larger, with breathing's bump near 0.25 Hz; recorders stop at 0.05 Hz."""
+    high_pass = (f / 0.05) ** 2 / (1 + (f / 0.05) ** 2)
+    return high_pass * (
+        1 / (1 + (f / 0.12) ** 2.6) + 0.12 * np.exp(-0.5 * ((f - 0.26) / 0.06) ** 2)
+    )
+
+
+def _fine_power(f: np.ndarray) -> np.ndarray:
+    """Skin and amplifier: pink below 40 Hz, even above, gone beyond the recorder's 150 Hz."""
+    pink = 1 / np.maximum(f, 0.7) ** 1.1 + 0.004
+    return pink / (1 + (f / 150) ** 6)
+
+
+def _muscle_power(f: np.ndarray) -> np.ndarray:
+    """Muscle: from 15 Hz up, falling slowly."""
+    return (f / 18) ** 4 / (1 + (f / 18) ** 4) / (1 + (f / 45) ** 1.6) / (1 + (f / 150) ** 6)
+
+
+def _stretch(n: int, fs: int, n_samples: int, power, rng) -> np.ndarray:
+    """(M,) float32 noise of sd 1 with the spectrum `power`, some minutes long, from which the
+    records cut theirs."""
+    from scipy import fft
+
+    m = fft.next_fast_len(int(np.clip(n, 4, 64)) * n_samples + n_samples, real=True)
+    f = fft.rfftfreq(m, 1 / fs)
+    gain = np.sqrt(power(f)).astype(np.float32)
+    gain[0] = 0
+    spectrum = np.empty(len(f), dtype=np.complex64)
+    spectrum.real = rng.standard_normal(len(f), dtype=np.float32)
+    spectrum.imag = rng.standard_normal(len(f), dtype=np.float32)
+    noise = fft.irfft(spectrum * gain, m)
+    noise /= noise.std()
+    return noise
+
+
+def _add_muscle(out: np.ndarray, art: Artefacts, rows, t: np.ndarray, fs: int, rng) -> None:
+    """Muscle noise, in place: all the time (static, its strength wandering) and in bursts."""
+    static, burst = art.static[rows], art.burst[rows]
+    hit = np.flatnonzero((static + burst).any(axis=1))
+    if not len(hit):
+        return
+    muscle = _stretch(8, fs, len(t), _muscle_power, rng)
+    to_leads = electrode_to_leads().astype(np.float32)
+    for i in hit:
+        wander = 1 + 0.5 * np.sin(2 * np.pi * (rng.uniform(0.05, 0.3) * t + rng.random()))
+        start, width = rng.uniform(0.05, 0.75) * t[-1] + 0.6, rng.uniform(0.25, 0.8)
+        window = np.exp(-0.5 * ((t - start) / width) ** 2)
+        for e in np.flatnonzero(static[i] + burst[i]):
+            first = rng.integers(0, len(muscle) - len(t))
+            own = muscle[first : first + len(t)] * (static[i, e] * wander + burst[i, e] * window)
+            out[i] += np.outer(to_leads[:, e], own)
+
+
+def _add_mains(out: np.ndarray, mains: np.ndarray, t: np.ndarray, fs: int, rng) -> None:
+    """50 Hz of wandering strength, in place. At 100 Hz it lies at the Nyquist frequency, where
+    PTB-XL's own resampling has removed it."""
+    if fs < 200:
+        return
+    for i in np.flatnonzero(mains.any(axis=1)):
+        swing = 1 + 0.4 * np.sin(2 * np.pi * (rng.uniform(0.05, 0.4) * t + rng.random()))
+        wave = swing * np.sin(2 * np.pi * (50 + rng.normal(0, 0.03)) * t + 6.28 * rng.random())
+        # Its phase differs from electrode to electrode by little.
+        out[i] += np.outer(electrode_to_leads() @ mains[i], wave).astype(np.float32)
 
 
 def _add_loose(
     noise: np.ndarray, loose: np.ndarray, t: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Electrode motion, in place: three jumps per record that decay within half a second."""
+    """Electrode motion on the chest, in place: jumps that decay within half a second."""
     for i, e in zip(*np.nonzero(loose)):
-        for start in rng.uniform(0, t[-1], 3):
+        for start in rng.uniform(0, t[-1], rng.integers(2, 6)):
             after = np.clip(t - start, 0, None)
-            jump = loose[i, e] * rng.uniform(0.6, 1.4) * rng.choice([-1, 1])
-            noise[i, e] += np.where(t >= start, jump * np.exp(-after / 0.35), 0)
+            jump = loose[i, e] * rng.uniform(0.4, 1.4) * rng.choice([-1, 1])
+            decay = np.exp(-after / rng.uniform(0.15, 0.8))
+            noise[i, e - 1] += np.where(t >= start, jump * decay, 0)
+
+
+def _lose_contact(lead: np.ndarray, size: float, fs: int, rng: np.random.Generator) -> None:
+    """One lead (T,) without contact for one to four seconds, in place: flat, or a slow saw-tooth
+    while the amplifier seeks its zero."""
+    n = len(lead)
+    first, length = int(rng.uniform(0, 0.7) * n), int(rng.uniform(0.1, 0.4) * n)
+    last = min(first + length, n)
+    t = np.arange(last - first) / fs
+    saw = size * ((t * rng.uniform(0.5, 2)) % 1 - 0.5) * (rng.random() < 0.5)
+    lead[first:last] = rng.choice([-1, 1]) * size * rng.uniform(0, 1.5) + saw

@@ -56,5 +56,5 @@ def render_examples(drawn: Examples, fs: int, seed: int, noisy: bool = True) -> 
     signal = drawing.render(drawn.hearts, drawn.beats, fs, n_samples, rng)
     if noisy:
         noise = artefacts.draw_artefacts(n, rng)
-        signal += artefacts.draw_noise(noise, slice(None), fs, n_samples, rng)
+        artefacts.disturb(signal, noise, slice(None), fs, rng)
     return drawing.twelve_leads(signal)

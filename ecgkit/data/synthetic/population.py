@@ -170,7 +170,7 @@ def _write_signals(chunk: Chunk, hearts, times, rows: np.ndarray, seconds: int, 
     """Renders records of one length at the highest rate, decimates to the others, writes WFDB."""
     top = max(chunk.names)
     signal = drawing.render(hearts, times, top, seconds * top, rng)
-    signal += artefacts.draw_noise(chunk.noise, rows, top, seconds * top, rng)
+    artefacts.disturb(signal, chunk.noise, rows, top, rng)
     tails, comments = ([of[i] for i in rows] if of else () for of in (chunk.tails, chunk.comments))
     for fs, names in chunk.names.items():
         at_rate = signal if fs == top else _decimate(signal, top // fs)
