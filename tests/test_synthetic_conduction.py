@@ -90,7 +90,7 @@ def lbbb_shape(b):
     """No q in I, V6; R peaks late in V5 or V6, no S in V6 to speak of; V1 negative."""
     no_q = (b.q_I < 0.03) & (b.q_V6 < 0.03)
     late = np.maximum(b.peak_ms("V5"), b.peak_ms("V6")) > 58
-    return no_q & late & (b.s_V1 > 2 * b.r_V1) & (b.s_V6 < b.r_V6 / 3)
+    return no_q & late & (b.s_V1 > 2 * b.r_V1) & (b.s_V6 < b.r_V6 / 5)
 
 
 def rbbb_shape(b):

@@ -94,9 +94,10 @@ def incomplete_rbbb(h: Hearts, rows, u, rng):
     h.centre[rows, L] = 0.041 + 0.003 * u + rng.normal(0, 0.002, n)
     h.rise[rows, L] = h.fall[rows, L] = 0.0088 + 0.0015 * rng.random(n)
     scale_chest(h, rows, S, rng.uniform(0.4, 0.9, n))
-    tip = (0.07 + 0.26 * u) * spread(rng, n, 0.35)
+    tip = (0.07 + 0.34 * u) * spread(rng, n, 0.4)
     _late_right(h, rows, np.maximum(tip, np.where(u >= 0.35, 0.12, 0.0)), rng)
-    right = (0.05 + 0.15 * u) * spread(rng, n, 0.4)
+    h.local[rows, L, _V1 + 3 :] *= rng.uniform(1.0, 2.6, (n, 1))
+    right = (0.10 + 0.20 * u) * spread(rng, n, 0.4)
     set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 45, n)))[:, None])
     widen_qrs(h, rows, qrs_width(h, rows).clip(0.096, 0.113 + 0.004 * u))
     h.local[rows, T] -= rng.uniform(0.0, 0.45, (n, 1)) * h.local[rows, L]
@@ -214,15 +215,16 @@ def left_anterior_block(h: Hearts, rows, u, rng):
     III); mild ones only -30 to -45. S reaches V5 and V6.
     """
     n = len(rows)
-    fan(h, rows, (Q, R1, R2, S, L), (122, -12, -55, -75, -90), (0.4, 0.9, 1.0, 0.45, 0.12), rng)
+    fan(h, rows, (Q, R1, R2, S, L), (122, -14, -52, -75, -90), (0.4, 1.1, 0.95, 0.4, 0.12), rng)
     sure = np.clip(u / 0.35, 0, 1)
     axis = -32 - 17 * sure - 16 * (u - 0.35).clip(0, 1) - rng.gamma(1.4, 3.0, n).clip(0, 20)
     _finish_fascicle(h, rows, axis, rng)
     show_first(h, rows, {"aVL": -1})
     lateral = np.array([0, 0, 0, 0, -0.1, -0.4, -0.8, -0.8])
-    side = rng.uniform(0.0, 0.8, (n, 1)) * limb_size(h, rows)[:, None]
+    side = rng.uniform(0.2, 1.2, (n, 1)) * limb_size(h, rows)[:, None]
     h.local[rows, S] += side * lateral
-    h.local[rows, R1] += 0.25 * side * lateral
+    h.local[np.ix_(rows, (R1, R2))] += 0.22 * (side * lateral)[:, None]
+    h.local[rows, S, _V1] += 0.2 * side[:, 0]
 
 
 def left_posterior_block(h: Hearts, rows, u, rng):
@@ -261,12 +263,15 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     h.rise[rows, L] = h.fall[rows, L] = rng.uniform(0.010, 0.013, n)
     right = rng.random(n) < 0.8  # a late S to the right; the others slur R and keep a septal q
     h.centre[rows, L] = np.where(right, rng.uniform(0.042, 0.060, n), rng.uniform(0.028, 0.040, n))
-    size = rng.uniform(0.14, 0.42, n)
+    size = rng.uniform(0.20, 0.45, n)
     late = np.where(right[:, None], np.array([-0.9, 0.0, 0.6]), np.array([0.6, 0.2, 0.4]))
     h.dipole[rows, L] = size[:, None] * late + rng.normal(0, 0.06, (n, 3))
     h.local[rows, L, _V1] -= (sizes(h, rows, (L,))[:, 0, _V1] + 0.03).clip(0, None)  # no r' there
-    septal = np.where(right, 0.0, rng.uniform(0.15, 0.30, n))[:, None]
-    h.local[rows, Q] -= septal * np.array([1, 0.3, 0, 0, 0, 0.3, 1, 1])
+    slurred = rows[~right]
+    septal = limb_size(h, slurred) * rng.uniform(0.15, 0.35, (~right).sum())
+    set_limb(h, slurred, (Q,), (septal[:, None] * np.array([-1.0, -0.2]))[:, None])
+    show_first(h, slurred, {"I": -1})
+    h.local[slurred, Q, 6:] -= septal[:, None]
     widen_qrs(h, rows, 0.1115 + 0.018 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03))
     _against(h, rows, main_vector(h, rows), 0.05 * u, 0.25 * u * rng.random(n))
 
@@ -297,7 +302,7 @@ def pre_excitation(h: Hearts, rows, u, rng):
     h.dipole[rows, Q] = delta
     h.local[np.ix_(rows, (Q, N1))] = 0
     set_limb(h, rows, (Q,), delta[:, None, :2])
-    h.centre[rows, Q] = -0.034 - 0.006 * u
+    h.centre[rows, Q] = -0.038 - 0.006 * u
     h.rise[rows, Q], h.fall[rows, Q] = 0.0145 + 0.003 * u, 0.016
     widen_qrs(h, rows, 0.1135 + 0.028 * u + rng.gamma(1.3, 0.004, n).clip(0, 0.02))
     set_pr(h, rows, (0.116 - 0.022 * u - rng.gamma(1.5, 0.004, n)).clip(0.075, None))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.data.synthetic import shaping
-from ecgkit.data.synthetic.hearts import P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
+from ecgkit.data.synthetic.hearts import LEADS8, P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
 from ecgkit.data.synthetic.shaping import (
     LEAD,
     P_BEFORE,
@@ -26,12 +26,14 @@ from ecgkit.data.synthetic.shaping import (
     qrs_width,
     scale_chest,
     set_pr,
+    sizes,
     spread,
     turn_axis,
     widen_qrs,
 )
 
 LIMB, CHEST = slice(0, 6), slice(6, 12)
+_V2 = LEADS8.index("V2")
 SOKOLOW, CORNELL, AVL = 3.5, 2.8, 1.1  # mV; Cornell's for men, 2.0 for women
 
 
@@ -57,13 +59,18 @@ def high_voltage_of_lvh(h: Hearts, rows, u, rng):
             beat[:, LEAD["aVL"]].max(axis=1) / AVL,
         ]
     )
-    near = np.argmax(np.log(ratios.clip(0.05)) + rng.normal(0, 0.13, ratios.shape), axis=0)
+    liking = np.log(ratios.clip(0.05)) + rng.normal([[0.1], [0.0], [-0.1]], 0.13, ratios.shape)
+    near = np.argmax(liking, axis=0)
     ratio = ratios[near, np.arange(len(rows))]
     wanted = 1.02 + 0.26 * u + 0.16 * u * rng.exponential(1, len(rows)).clip(0, 3)
     factor = (wanted / ratio).clip(0.7, 4.0)
-    near_chest = np.where(near == 0, 0.3, 0.0)  # a large heart also comes nearer the chest wall
+    near_chest = np.where(near == 0, 0.5, 0.0)  # a large heart also comes nearer the chest wall
     h.scale_qrs(rows, factor ** (1 - near_chest))
     h.field[rows, 2:] *= (factor**near_chest)[:, None, None]
+    deep = np.abs(qrs_beat(h, rows)[:, LEAD["V2"]]).max(axis=1)
+    less = (2.2 / deep).clip(None, 1.0) ** 0.6  # V2 lies nearest and would be out of all measure
+    h.field[rows, _V2] *= less[:, None]
+    h.local[rows, :, _V2] *= less[:, None]
 
 
 def left_hypertrophy(h: Hearts, rows, u, rng):
@@ -76,12 +83,20 @@ def left_hypertrophy(h: Hearts, rows, u, rng):
     across = (rng.random(n) < 0.17) & (net_axis(qrs_beat(h, rows)) > -20)
     turn_axis(h, rows[across], rng.uniform(-35, 5, across.sum()), (R1, R2, S, L))
     scale_chest(h, rows, Q, rng.uniform(0.35, 1.25, n))
+    _less_r(h, rows, rng.uniform(0.0, 0.8, n))
     high_voltage_of_lvh(h, rows, u, rng)
     width = qrs_width(h, rows)
     widen_qrs(
         h, rows, np.maximum(width, (width * (1 + 0.13 * u * rng.random(n))).clip(None, 0.115))
     )
     strain(h, rows, ((u - 0.20) * 1.1 + 0.35 * rng.standard_normal(n)).clip(0, 1.1), rng)
+
+
+def _less_r(h: Hearts, rows, share) -> None:
+    """Takes `share` (n,) of R away in V2 and V3, less in V1 and V4: r grows late over the chest."""
+    taken = share[:, None] * np.array([0, 0, 0.3, 1, 0.8, 0.3, 0, 0])
+    for wave in (Q, R1, R2):
+        h.local[rows, wave] -= taken * sizes(h, rows, (wave,))[:, 0].clip(0, None)
 
 
 def strain(h: Hearts, rows, size, rng) -> None:

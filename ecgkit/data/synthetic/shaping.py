@@ -220,16 +220,16 @@ def direction(degrees) -> np.ndarray:
 def turn_axis(h: Hearts, rows, degrees, waves) -> None:
     """Turns `waves` in the limb leads until the QRS axis is `degrees` (n,), as measured.
 
-    R minus S does not turn evenly with the vector, hence several small corrections.
+    R minus S does not turn evenly with the vector, hence many small corrections.
     """
     others = [k for k in QRS_WAVES if k not in waves]
     rest, part = limb_loop(h, rows, others), limb_loop(h, rows, waves)
     turn = np.zeros(len(rows))
-    for _ in range(6):
+    for _ in range(12):
         loop = rest + _turned(part, turn)
         net = loop.max(axis=2) + loop.min(axis=2)
         axis = np.rad2deg(np.arctan2(net[:, 1], net[:, 0]))
-        turn += (degrees - axis + 180) % 360 - 180
+        turn += 0.6 * ((degrees - axis + 180) % 360 - 180)
     vectors = limb_vectors(h, rows, waves).transpose(0, 2, 1)
     set_limb(h, rows, waves, _turned(vectors, turn).transpose(0, 2, 1))
 
