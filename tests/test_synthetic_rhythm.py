@@ -240,7 +240,8 @@ def premature(b, row, kind):
     lone = at[(kinds[at - 1] != kind) & (kinds[at + 1] != kind)]
     plain = np.diff(times)[(kinds[1:] == beats.SINUS) & (kinds[:-1] == beats.SINUS)]
     usual = np.median(plain) if len(plain) > 2 else np.nan
-    return (times[lone] - times[lone - 1]) / usual, (times[lone + 1] - times[lone - 1]) / usual
+    early, both = times[lone] - times[lone - 1], times[lone + 1] - times[lone - 1]
+    return (early / usual, both / usual) if np.isfinite(usual) else (early[:0], both[:0])
 
 
 def test_atrial_premature_beats_are_early_and_their_pause_is_incomplete():
