@@ -265,6 +265,7 @@ def leads_of(code: str, **sizes) -> list[str]:
 
 def test_leads_by_measurement():
     assert leads_of("STD_", st_V5=-0.1, st_V6=-0.06, st_I=-0.02) == ["V5", "V6"]
+    assert leads_of("STE_", st_V2=0.15, st_V3=0.25, st_II=0.1) == ["II", "V3"]
     assert leads_of("INVT", t_V4=-0.2, t_aVR=-0.3) == ["V4"]
     assert leads_of("QWAVE", q_III=-0.4, qd_III=40, q_aVF=-0.2, qd_aVF=35) == ["aVF"]
     assert leads_of("VCLVH", s_V1=-1.5, r_V5=2.2) == list(LEADS[6:])

@@ -25,6 +25,7 @@ _NAME = r"(?<![A-Z])(AVR|AVL|AVF|V[1-6]|III|II|I)(?![A-Z0-9])"
 _TOKEN = re.compile(rf"{_NAME}(?:\s*-\s*{_NAME})?")
 _LIMB, _CHEST = (list(leads) for leads in words.LEAD_GROUPS.values())
 _I, _III, _AVR, _AVL, _V1, _V5, _V6 = (LEADS.index(n) for n in "I III aVR aVL V1 V5 V6".split())
+_V2_V3 = [LEADS.index(n) for n in ("V2", "V3")]
 # A T wave upside down, or a Q, is nothing to remark there.
 _ORDINARY = [_III, _AVR, _V1]
 SIZES = ("st", "t", "r", "s", "q", "qd")  # mV, of the Q also ms; s and q with any sign
@@ -95,14 +96,16 @@ def _nowhere_ordinary(seen: np.ndarray) -> np.ndarray:
     return seen
 
 
-def _st(low=None, high=None):
-    """Leads whose ST level is at most `low` or at least `high` mV."""
+def _depressed(m):
+    """ST 0.05 mV or more below the baseline (Fourth Universal Definition of MI)."""
+    return m["st"] <= -0.05
 
-    def criterion(m):
-        below = m["st"] <= low if low is not None else False
-        return below | (m["st"] >= high if high is not None else False)
 
-    return criterion
+def _elevated(m):
+    """ST 0.1 mV or more above the baseline, 0.2 mV in V2 and V3 (same definition, in men)."""
+    limit = np.full(len(LEADS), 0.1)
+    limit[_V2_V3] = 0.2
+    return m["st"] >= limit
 
 
 def _inverted_t(m):
@@ -152,7 +155,8 @@ def _lvh_voltage(m):
 
 
 _BY_CODE = {
-    "STD_": _st(low=-0.05), "STE_": _st(high=0.1), "NST_": _st(-0.05, 0.1), "DIG": _st(low=-0.05),
+    "STD_": _depressed, "STE_": _elevated, "DIG": _depressed,
+    "NST_": lambda m: _depressed(m) | _elevated(m),
     "INVT": _inverted_t, "LOWT": _low_t, "NT_": _changed_t, "TAB_": _changed_t, "NDT": _changed_t,
     "QWAVE": _q_wave, "LVOLT": _low_voltage, "HVOLT": _high_voltage, "VCLVH": _lvh_voltage,
 }  # fmt: skip
