@@ -294,7 +294,7 @@ def pre_excitation(h: Hearts, rows, u, rng):
     way = np.array(ways)[rng.choice(len(ways), n, p=chances)]
     angles = way + rng.normal(0, 13, (n, 2))
     size = np.linalg.norm(main_vector(h, rows), axis=1).clip(0.5, 1.6)
-    share = (0.15 + 0.45 * u)[:, None]  # how much of the ventricles the pathway takes
+    share = (0.20 + 0.45 * u)[:, None]  # how much of the ventricles the pathway takes
     for wave, part in ((R1, 1.0), (R2, 0.6), (S, 0.4), (L, 0.0)):
         drawn = vector(size, angles[:, 0], angles[:, 1])
         h.dipole[rows, wave] += share * (part * drawn - h.dipole[rows, wave])
@@ -302,8 +302,8 @@ def pre_excitation(h: Hearts, rows, u, rng):
     h.dipole[rows, Q] = delta
     h.local[np.ix_(rows, (Q, N1))] = 0
     set_limb(h, rows, (Q,), delta[:, None, :2])
-    h.centre[rows, Q] = -0.038 - 0.006 * u
-    h.rise[rows, Q], h.fall[rows, Q] = 0.0145 + 0.003 * u, 0.016
+    h.centre[rows, Q] = -0.032 - 0.006 * u
+    h.rise[rows, Q], h.fall[rows, Q] = 0.0150 + 0.003 * u, 0.027
     widen_qrs(h, rows, 0.1135 + 0.028 * u + rng.gamma(1.3, 0.004, n).clip(0, 0.02))
     set_pr(h, rows, (0.116 - 0.022 * u - rng.gamma(1.5, 0.004, n)).clip(0.075, None))
     _shorten_p(h, rows)
