@@ -51,17 +51,17 @@ class Beat:
         return (q | (self("r", "V2 V3") == 0)).any(axis=1) | poor
 
     def posterior(self):
-        """R/S >= 1 with an R of 40 ms or more, in V1 or V2."""
+        """R/S > 1 (1.1) with an R of 40 ms or more, in V1 or V2."""
         wide = 2 * (qrs_beat(self.hearts, slice(None))[:, 6:8] > 0.025).sum(axis=2) >= 40
-        return (wide & (self("r", "V1 V2") >= self("s", "V1 V2"))).any(axis=1)
+        return (wide & (self("r", "V1 V2") >= 1.1 * self("s", "V1 V2"))).any(axis=1)
 
     def st_down(self, leads, by):
         return two(self("st", leads) <= -by)
 
     def st_up(self):
-        """0.1 mV in two neighbouring leads, 0.2 mV where V2 and V3 are they."""
+        """0.1 mV in two neighbouring leads, 0.25 mV where V2 and V3 are they."""
         limb = two(self("st", INFERIOR) >= 0.1) | two(self("st", LATERAL) >= 0.1)
-        return limb | two(self("st", "V4 V5 V6") >= 0.1) | two(self("st", "V2 V3") >= 0.2)
+        return limb | two(self("st", "V4 V5 V6") >= 0.1) | two(self("st", "V2 V3") >= 0.25)
 
     def low_t(self, leads):
         """(n, leads): T a tenth of R or less, or 0.1 mV or less, where R is seen."""

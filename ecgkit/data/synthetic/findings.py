@@ -20,6 +20,7 @@ from ecgkit.data.synthetic import findings_rhythm as rhythm
 from ecgkit.data.synthetic import findings_size as size
 from ecgkit.data.synthetic import findings_stt as stt
 from ecgkit.data.synthetic.hearts import Hearts, place_t_wave
+from ecgkit.data.synthetic.normal_limits import keep_normal
 
 # Order matters: anatomy of conduction first, then what rides on it; sizes before local damage; the
 # T wave last.
@@ -110,6 +111,7 @@ def apply_findings(
     absent = np.zeros(len(hearts), bool)
     has = {code: has.get(code, absent) for code in EFFECTS}
     has["VCLVH"] = has["VCLVH"] & ~has["LVH"]  # beside LVH it only names what LVH has drawn
+    keep_normal(hearts)
     _keep_ordinary_size(hearts, np.flatnonzero(~(has["LVH"] | has["VCLVH"] | has["LVOLT"])))
     for code, effect in EFFECTS.items():
         rows = np.flatnonzero(has[code])

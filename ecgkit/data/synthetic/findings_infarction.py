@@ -54,7 +54,7 @@ def _acute(h: Hearts, rows, u, loss, region, rng) -> None:
     """
     n = len(rows)
     regions.level_st(h, rows, rng, slope=-0.15)
-    criterion, most = (0.20, 0.50) if region in _FRONTAL else (0.10, 0.40)
+    criterion, most = (0.22, 0.50) if region in _FRONTAL else (0.10, 0.40)
     regions.raise_st(h, rows, loss, region, regions.grown(u, criterion, most, region, rng))
     turned = rng.random(n) < 0.35
     h.local[rows, regions.T] += np.where(turned, 0.35, -0.30)[:, None] * (0.4 + u)[:, None] * loss
@@ -182,7 +182,7 @@ def _back_wall(h: Hearts, rows, u, rng) -> None:
     lift = {R1: 0.10 * front, R2: 0.70 * front}
     lift |= {k: -hit * np.minimum(some[:, k], 0) for k in (S, L)}
     base, unit = qrs_beat(h, rows), scars.alone(h, rows, lift)
-    goal, width = (0.76 + 0.9 * u) * spread(rng, n, 0.06), 30 + 36 * np.minimum(u, 0.5)
+    goal, width = (0.95 + 0.9 * u) * spread(rng, n, 0.06), 30 + 36 * np.minimum(u, 0.5)
     reach = np.stack([_tall_r(base + s * unit, goal, width) for s in scars.STEPS], axis=1)
     step = scars.STEPS[scars.first_step(reach)][:, None]
     for k, amplitude in lift.items():

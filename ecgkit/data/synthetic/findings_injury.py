@@ -195,7 +195,7 @@ def st_nonspecific(h: Hearts, rows, u, rng):
 
 
 def st_elevation(h: Hearts, rows, u, rng):
-    """STE_: ST elevation >= 0.1 mV in two neighbouring leads (V2-V3: >= 0.2 mV; Universal
+    """STE_: ST elevation >= 0.1 mV in two neighbouring leads (V2-V3: >= 0.25 mV; Universal
     Definition 2018), rising into an upright T as in early repolarisation or pericarditis.
     """
 
@@ -206,7 +206,7 @@ def st_elevation(h: Hearts, rows, u, rng):
             rng.choice([1.0, -1.0], n, p=[0.6, 0.4])[:, None] if region == "anterior" else 1
         )
         regions.level_st(h, rows, rng, slope=rng.uniform(-0.3, 0.2, n))
-        criterion, most = (0.20, 0.38) if region == "anterior" else (0.10, 0.25)
+        criterion, most = (0.25, 0.42) if region == "anterior" else (0.10, 0.25)
         regions.raise_st(h, rows, loss, region, grown(u, criterion, most, region, rng))
 
     shares = {"anterior": 0.5, "inferior": 0.2, "anterolateral": 0.1, "inferolateral": 0.2}

@@ -104,6 +104,11 @@ def st_level(some: Hearts) -> np.ndarray:
     return level(some, qrs_edges(some)[1] + J_PLUS)
 
 
+def st_share(some: Hearts) -> np.ndarray:
+    """(n,) how much of the wave J stands at J + 60 ms."""
+    return _shape(some, qrs_edges(some)[1] + J_PLUS)[:, SINUS_WAVES.index(J)]
+
+
 def t_level(some: Hearts) -> np.ndarray:
     """(n, C8) mV at the centre of the T wave of placed hearts."""
     return level(some, some.centre[:, T])
