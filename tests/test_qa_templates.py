@@ -164,9 +164,12 @@ def test_text_alone_says_something_but_not_the_answer(frame):
 
 
 def test_shares():
-    assert shares_of([100, 100]).tolist() == [10, 10] and IMBALANCE == 0.5
-    yes, no = shares_of([4, 16])
-    assert no / yes == pytest.approx(2)  # the root of 16 / 4
+    even, same = shares_of([100, 100])
+    assert even == same
+    yes, no = shares_of([40, 160])
+    assert no / yes == pytest.approx(4**IMBALANCE)
+    yes, no = shares_of([4, 16], imbalance=1)
+    assert no / (yes + no) == pytest.approx(MOST)  # 0.8 of them
     yes, no = shares_of([1, 10_000])
     assert no / (yes + no) == pytest.approx(MOST)
     assert shares_of([1, 10_000], imbalance=0).tolist() == [1, 1]
