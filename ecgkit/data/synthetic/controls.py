@@ -11,6 +11,7 @@ import numpy as np
 
 from ecgkit.data.synthetic.hearts import LEADS8, QRS_WAVES, Hearts, J
 from ecgkit.data.synthetic.shaping import turn_axis, widen_qrs
+from ecgkit.data.synthetic.truth import net_axis
 
 # ST shifts most where the left ventricle faces the lead, and the other way round behind it.
 _ST_SHARE = {
@@ -32,6 +33,14 @@ def set_measures(
     if qrs_ms is not None:
         widen_qrs(hearts, rows, np.full(len(rows), qrs_ms / 1000))
     if axis_deg is not None:
-        turn_axis(hearts, rows, np.full(len(rows), float(axis_deg)), QRS_WAVES)
+        _turn_to(hearts, rows, float(axis_deg))
     if st_mv is not None:
         hearts.local[:, J] += st_mv * np.array([_ST_SHARE[lead] for lead in LEADS8])
+
+
+def _turn_to(hearts: Hearts, rows, axis_deg: float) -> None:
+    """Turns the QRS until the axis as the truth measures it (without late waves) is `axis_deg`."""
+    aim = np.full(len(rows), axis_deg)
+    for _ in range(4):
+        turn_axis(hearts, rows, aim, QRS_WAVES)
+        aim += (axis_deg - net_axis(hearts) + 180) % 360 - 180
