@@ -46,9 +46,11 @@ class Beat:
 
     def front_scar(self):
         """Q > 20 ms or QS in V2 or V3, or R <= 0.3 mV from V1 to V3."""
+        return self.front_q() | (self("r", SEPTAL) <= 0.3).all(axis=1)
+
+    def front_q(self):
         q = (self("qd", "V2 V3") > 20) & (self("q", "V2 V3") > 0.05)
-        poor = (self("r", SEPTAL) <= 0.3).all(axis=1)
-        return (q | (self("r", "V2 V3") == 0)).any(axis=1) | poor
+        return (q | (self("r", "V2 V3") == 0)).any(axis=1)
 
     def posterior(self):
         """R/S > 1 (1.1) with an R of 40 ms or more, in V1 or V2."""
@@ -69,8 +71,7 @@ class Beat:
         return low & (self("r", leads) > 0.3)
 
     def flat_t(self):
-        groups = ("I II aVF V4 V5 V6", "I aVL V6", INFERIOR)
-        return np.any([two(self.low_t(leads)) for leads in groups], axis=0)
+        return two(self.low_t("I II aVF V3 V4 V5 V6"))
 
     def inverted_t(self, by=0.1, groups=(INFERIOR, DIFFUSE, FRONT, LEFT)):
         return np.any([two(self("t", leads) <= -by) for leads in groups], axis=0)
@@ -112,7 +113,9 @@ CRITERIA = {
     "PMI": Beat.posterior,
     "IPMI": lambda b: b.posterior() & two(b.pathologic_q(INFERIOR)),
     "IPLMI": lambda b: b.posterior() & two(b.pathologic_q(LOWER_LEFT)),
-    "QWAVE": lambda b: two(b.pathologic_q(INFERIOR)) | two(b.pathologic_q(LATERAL)),
+    "QWAVE": lambda b: np.any(
+        [two(b.pathologic_q(INFERIOR)), two(b.pathologic_q(LATERAL)), b.front_q()], axis=0
+    ),
     "ISC_": lambda b: np.any([b.ischaemic(g) for g in (DIFFUSE, LATERAL, LOWER_LEFT)], axis=0),
     "ISCAL": lambda b: b.ischaemic(LEFT),
     "ISCIN": lambda b: b.ischaemic(INFERIOR),

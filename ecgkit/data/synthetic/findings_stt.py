@@ -15,8 +15,10 @@ from ecgkit.data.synthetic import regions
 from ecgkit.data.synthetic.findings_injury import of_kinds
 from ecgkit.data.synthetic.hearts import Hearts, J, T, U
 from ecgkit.data.synthetic.regions import draw_pattern, grown
-from ecgkit.data.synthetic.shaping import spread
+from ecgkit.data.synthetic.shaping import LEAD, spread
 
+# Leads in which a low T means something; in III and aVL health has it as well.
+_TOLD_BY = ~np.isin(np.arange(12), [LEAD["III"], LEAD["aVL"], LEAD["aVR"]])
 _WHERE_T_FAILS = {
     "diffuse": 0.40,
     "lateral": 0.20,
@@ -36,8 +38,9 @@ def _flatten(h: Hearts, rows, u, region: str, rng, count: int = 2) -> None:
     regions.weaken_st(h, rows, rng.uniform(0.1, 0.6, n))
     tall = regions.r_heights(regions.placed(h, rows))
     share = (0.145 - 0.175 * u) * spread(rng, n, 0.08)
+    counted = (tall > 0.35) & _TOLD_BY
     goal = np.minimum(share[:, None] * np.maximum(tall, 0.3), 0.16)
-    regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, tall > 0.35)
+    regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, counted)
 
 
 def t_nondiagnostic(h: Hearts, rows, u, rng):
