@@ -112,7 +112,7 @@ def apply_findings(
     has = {code: has.get(code, absent) for code in EFFECTS}
     has["VCLVH"] = has["VCLVH"] & ~has["LVH"]  # beside LVH it only names what LVH has drawn
     keep_normal(hearts)
-    _keep_ordinary_size(hearts, np.flatnonzero(~(has["LVH"] | has["VCLVH"] | has["LVOLT"])))
+    size.keep_ordinary(hearts, np.flatnonzero(~(has["LVH"] | has["VCLVH"] | has["LVOLT"])))
     for code, effect in EFFECTS.items():
         rows = np.flatnonzero(has[code])
         if len(rows):
@@ -120,9 +120,3 @@ def apply_findings(
     if heart_rate is not None:
         hearts.rate[:] = heart_rate
     place_t_wave(hearts)
-
-
-def _keep_ordinary_size(hearts: Hearts, rows: np.ndarray) -> None:
-    """Scales hearts without a voltage statement into Sokolow-Lyon's ordinary 1.3 to 3.2 mV."""
-    index = size.sokolow(hearts, rows)
-    hearts.scale_qrs(rows, np.clip(index, 1.3, 3.2) / index)

@@ -79,8 +79,8 @@ def complete_rbbb(h: Hearts, rows, u, rng):
     h.rise[rows, L] = 0.0135 + 0.003 * u + rng.uniform(0, 0.002, n)
     h.fall[rows, L] = 0.0150 + 0.006 * u + rng.uniform(0, 0.003, n)
     _late_right(h, rows, (0.30 + 0.45 * u) * spread(rng, n, 0.4), rng)
-    right = (0.16 + 0.22 * u) * spread(rng, n, 0.35)  # S in I
-    set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 35, n)))[:, None])
+    right = (0.19 + 0.22 * u) * spread(rng, n, 0.33)  # S in I
+    set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 28, n)))[:, None])
     width = 0.122 + 0.020 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03)
     widen_qrs(h, rows, np.maximum(width, qrs_width(h, rows)))
     late = h.local[rows, L]
@@ -153,7 +153,7 @@ def _draw_lbbb(h: Hearts, rows, rng, share) -> None:
     axis = 0.7 * np.rad2deg(np.arctan2(own[:, 1], own[:, 0])).clip(-60, 85) - 16
     axis = (axis + rng.normal(0, 16, n)).clip(-65, 75)
     back = (48 + rng.normal(0, 10, n)).clip(22, 66)
-    gap = rng.uniform(0.031, 0.044, n)  # the wider, the deeper the notch
+    gap = rng.uniform(0.033, 0.045, n)  # the wider, the deeper the notch
     lobes = (
         (R1, 0.0, 0.0150, rng.uniform(0.46, 0.80, n), -11),
         (R2, gap, rng.uniform(0.0155, 0.0205, n), rng.uniform(0.88, 1.18, n), 3),
@@ -190,21 +190,19 @@ def _first_septum(h: Hearts, rows, rng) -> None:
     h.centre[rows, Q], h.rise[rows, Q], h.fall[rows, Q] = -0.027, 0.0095, 0.0095
     h.dipole[rows, S] = 0
     h.local[rows, S] = 0
-    h.centre[np.ix_(rows, (N1, N2))] += np.array(
-        [0.024, 0.030]
-    )  # the small notches: of the plateau
+    h.centre[np.ix_(rows, (N1, N2))] += 0.034  # what notches there are, notch the plateau
 
 
 def _late_peak(h: Hearts, rows, rng) -> None:
     """Makes the second lobe the taller one in V5 and V6, or nearly so: R peaks late."""
+    least = 0.25 * np.linalg.norm(h.dipole[rows, R2], axis=1)
     for lead in (LEADS8.index("V5"), LEADS8.index("V6")):
-        first, second = (
-            (h.dipole[rows, wave] * h.field[rows, lead]).sum(axis=1) + h.local[rows, wave, lead]
-            for wave in (R1, R2)
-        )
-        more = (first - rng.uniform(0.55, 0.92, len(rows)) * second).clip(0, None)
-        h.local[rows, R1, lead] -= 0.7 * more
-        h.local[rows, R2, lead] += 0.4 * more
+        first, second = sizes(h, rows, (R1, R2))[:, :, lead].T
+        taller = np.maximum(second, least)
+        h.local[rows, R2, lead] += taller - second
+        more = (first - rng.uniform(0.50, 0.82, len(rows)) * taller).clip(0, None)
+        h.local[rows, R1, lead] -= 0.8 * more
+        h.local[rows, R2, lead] += 0.3 * more
 
 
 # --- fascicles ------------------------------------------------------------------------------------
@@ -218,8 +216,7 @@ def left_anterior_block(h: Hearts, rows, u, rng):
     fan(h, rows, (Q, R1, R2, S, L), (122, -14, -52, -75, -90), (0.4, 1.1, 0.95, 0.4, 0.12), rng)
     sure = np.clip(u / 0.35, 0, 1)
     axis = -32 - 17 * sure - 16 * (u - 0.35).clip(0, 1) - rng.gamma(1.4, 3.0, n).clip(0, 20)
-    _finish_fascicle(h, rows, axis, rng)
-    show_first(h, rows, {"aVL": -1})
+    _finish_fascicle(h, rows, axis, ({"aVL": -1},), rng)
     lateral = np.array([0, 0, 0, 0, -0.1, -0.4, -0.8, -0.8])
     side = rng.uniform(0.2, 1.2, (n, 1)) * limb_size(h, rows)[:, None]
     h.local[rows, S] += side * lateral
@@ -233,18 +230,22 @@ def left_posterior_block(h: Hearts, rows, u, rng):
     """
     fan(h, rows, (Q, R1, R2, S, L), (-52, 80, 112, 150, 160), (0.4, 0.9, 1.0, 0.35, 0.1), rng)
     axis = 91 + 16 * u + rng.gamma(1.3, 5, len(rows)).clip(0, 35)
-    _finish_fascicle(h, rows, axis, rng)
-    show_first(h, rows, {"III": -1, "aVF": -1})
-    show_first(h, rows, {"I": 1, "aVL": 1})
+    _finish_fascicle(h, rows, axis, ({"III": -1, "aVF": -1}, {"I": 1, "aVL": 1}), rng)
 
 
-def _finish_fascicle(h: Hearts, rows, axis, rng) -> None:
-    """The late fascicle takes 5-15 ms more, and the axis is what the block makes it."""
-    turn_axis(h, rows, axis, (R1, R2, S, L))
+def _finish_fascicle(h: Hearts, rows, axis, first: tuple[dict, ...], rng) -> None:
+    """The late fascicle takes 5-15 ms more; the axis is what the block makes it, the `first` waves
+    show.
+    """
     later = rng.uniform(0.001, 0.004, (len(rows), 1))
     h.centre[np.ix_(rows, (R1, R2, S, L))] += later * np.array([0.7, 1.0, 1.5, 2.0])
     width = qrs_width(h, rows) * rng.uniform(1.02, 1.16, len(rows))
     widen_qrs(h, rows, width.clip(None, 0.115))
+    for _ in range(2):
+        turn_axis(h, rows, axis, (R1, R2, S, L))
+        for leads in first:
+            show_first(h, rows, leads)
+    turn_axis(h, rows, axis, (R1, R2, S, L))
 
 
 # --- elsewhere ------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     h.rise[rows, L] = h.fall[rows, L] = rng.uniform(0.010, 0.013, n)
     right = rng.random(n) < 0.8  # a late S to the right; the others slur R and keep a septal q
     h.centre[rows, L] = np.where(right, rng.uniform(0.042, 0.060, n), rng.uniform(0.028, 0.040, n))
-    size = rng.uniform(0.20, 0.45, n)
+    size = rng.uniform(0.22, 0.46, n)
     late = np.where(right[:, None], np.array([-0.9, 0.0, 0.6]), np.array([0.6, 0.2, 0.4]))
     h.dipole[rows, L] = size[:, None] * late + rng.normal(0, 0.06, (n, 3))
     h.local[rows, L, _V1] -= (sizes(h, rows, (L,))[:, 0, _V1] + 0.03).clip(0, None)  # no r' there

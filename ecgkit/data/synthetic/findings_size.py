@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic import shaping
-from ecgkit.data.synthetic.hearts import LEADS8, P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
+from ecgkit.data.synthetic.hearts import LEADS8, N2, P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
 from ecgkit.data.synthetic.shaping import (
     LEAD,
     P_BEFORE,
+    cornell,
     drawn,
     fan,
     main_vector,
@@ -27,19 +27,52 @@ from ecgkit.data.synthetic.shaping import (
     scale_chest,
     set_pr,
     sizes,
+    sokolow,
     spread,
     turn_axis,
     widen_qrs,
 )
 
 LIMB, CHEST = slice(0, 6), slice(6, 12)
-_V2 = LEADS8.index("V2")
+_V1, _V2 = LEADS8.index("V1"), LEADS8.index("V2")
 SOKOLOW, CORNELL, AVL = 3.5, 2.8, 1.1  # mV; Cornell's for men, 2.0 for women
 
 
-def sokolow(h: Hearts, rows) -> np.ndarray:
-    """(n,) mV: S in V1 + the larger R of V5 and V6."""
-    return shaping.sokolow(qrs_beat(h, rows))
+# --- ordinary hearts ------------------------------------------------------------------------------
+
+
+def keep_ordinary(h: Hearts, rows) -> None:
+    """What nobody would remark on, in hearts whose voltage is not (`rows`): S V1 + R V5 or V6 of
+    1.3 to 3.2 mV, R aVL + S V3 and R in aVL short of hypertrophy's. In all: hardly an r' in V1, a
+    shallow end of P there.
+    """
+    beat = qrs_beat(h, rows)
+    index = _lvh_ratios(beat)
+    largest = np.maximum(index[1:].max(axis=0) * 1.12, index[0] * SOKOLOW / 3.2)
+    wanted = np.maximum(largest, 1.3 / 3.2)
+    wanted -= 0.7 * (wanted - 0.9).clip(0, None)  # past 0.9 there are few, not none
+    h.scale_qrs(rows, wanted / largest)
+    _no_late_r(h)
+    end = sizes(h, slice(None), (P2,))[:, 0, _V1]
+    h.local[:, P2, _V1] += 0.8 * (_P_END - end).clip(0, None)
+
+
+_P_END = -0.055  # mV of the left atrium in V1
+
+
+def _no_late_r(h: Hearts) -> None:
+    """Takes four fifths of an r' above 0.04 mV out of V1."""
+    wave = qrs_beat(h, slice(None))[:, LEAD["V1"]]
+    behind = np.arange(wave.shape[1]) > wave.argmin(axis=1)[:, None]
+    rows = np.flatnonzero(np.where(behind, wave, 0).max(axis=1) > 0.04)
+    for late in (S, L, N2):
+        h.local[rows, late, _V1] -= 0.8 * sizes(h, rows, (late,))[:, 0, _V1].clip(0, None)
+
+
+def _lvh_ratios(beat: np.ndarray) -> np.ndarray:
+    """(3, n) Sokolow-Lyon, Cornell and R in aVL of beats (n, 12, T), 1 where LVH begins."""
+    avl = beat[:, LEAD["aVL"]].max(axis=1)
+    return np.stack([sokolow(beat) / SOKOLOW, cornell(beat) / CORNELL, avl / AVL])
 
 
 # --- left ventricle -------------------------------------------------------------------------------
@@ -51,14 +84,7 @@ def high_voltage_of_lvh(h: Hearts, rows, u, rng):
 
     Whichever the heart is nearest to, with some chance, is met; the other two as it falls out.
     """
-    beat = qrs_beat(h, rows)
-    ratios = np.stack(
-        [
-            shaping.sokolow(beat) / SOKOLOW,
-            shaping.cornell(beat) / CORNELL,
-            beat[:, LEAD["aVL"]].max(axis=1) / AVL,
-        ]
-    )
+    ratios = _lvh_ratios(qrs_beat(h, rows))
     liking = np.log(ratios.clip(0.05)) + rng.normal([[0.1], [0.0], [-0.1]], 0.13, ratios.shape)
     near = np.argmax(liking, axis=0)
     ratio = ratios[near, np.arange(len(rows))]
@@ -115,11 +141,11 @@ def septal_hypertrophy(h: Hearts, rows, u, rng):
     """
     n = len(rows)
     down = rng.uniform(-0.7, 0.1, n)  # q in the inferior leads too, or lateral alone
-    way = np.stack([np.full(n, -1.0), down, rng.uniform(-1.2, -0.6, n)], axis=1)
+    way = np.stack([np.full(n, -1.0), down, rng.uniform(-1.3, -0.7, n)], axis=1)
     h.dipole[rows, Q] = way / np.linalg.norm(way, axis=1)[:, None]
     h.rise[rows, Q] = h.fall[rows, Q] = rng.uniform(0.0072, 0.0088, n)
     h.centre[rows, Q] = -0.025
-    wanted = 0.33 + 0.35 * u * spread(rng, n, 0.3)
+    wanted = 0.35 + 0.35 * u * spread(rng, n, 0.3)
     h.dipole[rows, Q] *= wanted[:, None]
     for _ in range(4):  # R overlaps q and takes some of it away
         beat = qrs_beat(h, rows)[:, _LATERAL]

@@ -220,18 +220,27 @@ def direction(degrees) -> np.ndarray:
 def turn_axis(h: Hearts, rows, degrees, waves) -> None:
     """Turns `waves` in the limb leads until the QRS axis is `degrees` (n,), as measured.
 
-    R minus S does not turn evenly with the vector, hence many small corrections.
+    R minus S does not turn evenly with the vector, it may even leap: of many turns, the best.
     """
     others = [k for k in QRS_WAVES if k not in waves]
     rest, part = limb_loop(h, rows, others), limb_loop(h, rows, waves)
-    turn = np.zeros(len(rows))
-    for _ in range(12):
-        loop = rest + _turned(part, turn)
-        net = loop.max(axis=2) + loop.min(axis=2)
-        axis = np.rad2deg(np.arctan2(net[:, 1], net[:, 0]))
-        turn += 0.6 * ((degrees - axis + 180) % 360 - 180)
+
+    def off(turn):
+        return (degrees - _loop_axis(rest + _turned(part, turn)) + 180) % 360 - 180
+
+    best = np.zeros(len(rows))
+    for step in (30, 10, 3, 1):
+        tries = [best + step * k for k in (range(-6, 6) if step == 30 else range(-2, 3))]
+        nearest = np.abs([off(turn) for turn in tries]).argmin(axis=0)
+        best = np.stack(tries)[nearest, np.arange(len(rows))]
     vectors = limb_vectors(h, rows, waves).transpose(0, 2, 1)
-    set_limb(h, rows, waves, _turned(vectors, turn).transpose(0, 2, 1))
+    set_limb(h, rows, waves, _turned(vectors, best).transpose(0, 2, 1))
+
+
+def _loop_axis(loop: np.ndarray) -> np.ndarray:
+    """(n,) degrees of R minus S of loops (n, 2, T)."""
+    net = loop.max(axis=2) + loop.min(axis=2)
+    return np.rad2deg(np.arctan2(net[:, 1], net[:, 0]))
 
 
 def _turned(vectors: np.ndarray, degrees: np.ndarray) -> np.ndarray:
