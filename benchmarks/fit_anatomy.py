@@ -121,7 +121,7 @@ def _shapes(times: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def beyond_dipole(beat: np.ndarray, t: np.ndarray, rate: float, own, sizes, times) -> np.ndarray:
-    """What one person's leads (8, T) hold beside the dipole: (8, K) mV of each wave, held near 0."""
+    """What a person's leads (8, T) hold beside the dipole: (8, K) mV of each wave, held near 0."""
     beat = _without_atrial_slope(beat, t)
     keep = (t > -0.25) & (t < min(0.52, 60 / rate - 0.27))
     shape = _shapes(times, t[keep])
@@ -139,7 +139,7 @@ def _without_atrial_slope(x: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def describe(sizes, times, own, local, rate) -> pd.DataFrame:
-    """(N, 3, K), (N, K, 3), own fields, what they leave over -> (N, P) numbers as `anatomy` reads them."""
+    """(N, 3, K), (N, K, 3), own fields, what they leave over -> (N, P) numbers for `anatomy`."""
     stretch = np.clip((60 / rate) ** 0.45, 0.55, 1.15)
     qrs_size = np.sqrt((sizes[:, :, QRS] ** 2).sum(axis=(1, 2)))
     t_size = np.sqrt((sizes[:, :, T] ** 2).sum(axis=1))

@@ -173,7 +173,15 @@ def real_records(
 def simulated_counterparts(table: pd.DataFrame, each: int = 4, seed: int = 0) -> np.ndarray:
     """(each * N, 12, 1000) mV at 100 Hz: simulated records, undisturbed, with the age, sex and
     statements of the real ones; statements the simulator does not draw are left out."""
-    from ecgkit.data.synthetic import anatomy, artefacts, findings, population, render, rhythm
+    from ecgkit.data.synthetic import (
+        anatomy,
+        artefacts,
+        findings,
+        population,
+        recorder,
+        render,
+        rhythm,
+    )
 
     people = pd.concat([table] * each, ignore_index=True)
     n, rng = len(people), np.random.default_rng([seed, 77])
@@ -185,10 +193,10 @@ def simulated_counterparts(table: pd.DataFrame, each: int = 4, seed: int = 0) ->
     hearts = anatomy.normal_hearts(latents, age, people["sex"].to_numpy(int), rng)
     findings.apply_findings(hearts, has, u, rng)
     beats = rhythm.draw_beats(hearts, 10, rng)
-    signal = render.render(hearts, beats, 500, 5000, rng)
+    signal = render.render(hearts, beats, recorder.NATIVE_HZ, 10 * recorder.NATIVE_HZ, rng)
     quiet = artefacts.draw_artefacts(n, rng, rates=(0, 0, 0, 0))
-    artefacts.disturb(signal, quiet, slice(None), 500, rng)
-    signal = render.twelve_leads(population._decimate(signal, 5))
+    artefacts.disturb(signal, quiet, slice(None), recorder.NATIVE_HZ, rng)
+    signal = render.twelve_leads(population._decimate(recorder.at_500(signal), 5))
     return np.round(signal, 3)
 
 

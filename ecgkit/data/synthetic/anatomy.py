@@ -84,6 +84,10 @@ def normal_hearts(
     h.dipole[:, T] *= np.exp(number["log_t"])[:, None]
     for k in (P1, P2, J, T):
         h.local[:, k] = np.stack([number[f"{WAVES[k]}_{lead}"] for lead in LEADS8], axis=1)
+    # What the fit, held near the dipole, left of ST-T's unevenness from lead to lead.
+    t_size = np.linalg.norm(h.dipole[:, T], axis=1)[:, None]
+    for k in (J, T, U):
+        h.local[:, k] += UNEVEN_T * t_size * (rng.standard_normal((n, 5)) @ _OVER_LEADS)
     for k in _FITTED:
         name = WAVES[k]
         h.rise[:, k] = np.exp(number[f"{name}_rise"])
@@ -147,8 +151,8 @@ def _breathing(age: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _notch(h: Hearts, z: np.ndarray) -> None:
-    """Two small waves inside the QRS that one dipole cannot draw: notches and slurs (real leads hold
-    about 0.6 % of their power beyond the dipole).
+    """Two small waves inside the QRS that one dipole cannot draw: notches and slurs (about 0.6 % of
+    the power of real leads lies beyond the dipole).
 
     `z` (N, 14) is the person's own: place and width (2 waves), sizes over the leads (5 each).
     """
@@ -160,7 +164,7 @@ def _notch(h: Hearts, z: np.ndarray) -> None:
         h.local[:, k] = NOTCH * size[:, None] * (own[:, 2:] @ _OVER_LEADS)
 
 
-NOTCH = 0.05
+NOTCH, UNEVEN_T = 0.09, 0.075
 # Five smooth patterns over I, II, V1-V6: neighbours alike, limb leads less.
 _OVER_LEADS = np.array(
     [

@@ -72,17 +72,19 @@ def draw_artefacts(n: int, rng: np.random.Generator, rates=RATES) -> Artefacts:
 
     def uneven(middle: float, between: float, within: float) -> np.ndarray:
         """(N, E) log-normal: records differ by `between`, electrodes of one by `within`."""
-        return middle * np.exp(between * rng.standard_normal((n, 1))) * np.exp(
-            within * rng.standard_normal((n, 9))
+        return (
+            middle
+            * np.exp(between * rng.standard_normal((n, 1)))
+            * np.exp(within * rng.standard_normal((n, 9)))
         )
 
     sizes = {
-        "baseline_drift": uneven(0.025, 0.42, 0.45),
+        "baseline_drift": uneven(0.023, 0.50, 0.50),
         "static_noise": np.zeros((n, 9)),
         "burst_noise": np.zeros((n, 9)),
         "electrodes_problems": np.zeros((n, 9)),
     }
-    fine, mains = uneven(0.0046, 0.30, 0.25), uneven(0.004, 0.6, 0.4)
+    fine, mains = uneven(0.0078, 0.28, 0.42), uneven(0.004, 0.6, 0.4)
     mains *= rng.random((n, 1)) < _NOISY_MAINS
     middles = {  # median and log sd
         "baseline_drift": (0.13, 0.5),
@@ -146,8 +148,9 @@ def draw_noise(
     to_leads = electrode_to_leads()
     drift, fine = art.drift[rows], art.fine[rows]
     n = len(drift)
-    drifts, fines = _stretch(n, fs, n_samples, _drift_power, rng), _stretch(
-        n, fs, n_samples, _fine_power, rng
+    drifts, fines = (
+        _stretch(n, fs, n_samples, _drift_power, rng),
+        _stretch(n, fs, n_samples, _fine_power, rng),
     )
     mix = (to_leads * (drift * _DRIFT)[:, None]) @ _NEIGHBOURS, to_leads * (fine * _FINE)[:, None]
     mix = np.concatenate(mix, axis=2).astype(np.float32)  # (N, C8, 2 E)
@@ -166,7 +169,7 @@ def draw_noise(
 
 
 # Chest electrodes drift together with their neighbours, limb electrodes each for themselves.
-_DRIFT, _FINE = np.repeat([[1.0, 1.35], [1.0, 0.7]], [3, 6], axis=1)
+_DRIFT, _FINE = np.repeat([[1.0, 1.6], [1.35, 0.9]], [3, 6], axis=1)
 _NEIGHBOURS = np.eye(9)
 _NEIGHBOURS[3:, 3:] = np.exp(-0.5 * (np.subtract.outer(np.arange(6), np.arange(6)) / 0.75) ** 2)
 _NEIGHBOURS /= np.linalg.norm(_NEIGHBOURS, axis=1, keepdims=True)
@@ -182,7 +185,7 @@ def _drift_power(f: np.ndarray) -> np.ndarray:
 
 def _fine_power(f: np.ndarray) -> np.ndarray:
     """Skin and amplifier: pink below 40 Hz, even above, gone beyond the recorder's 150 Hz."""
-    pink = 1 / np.maximum(f, 0.7) ** 1.1 + 0.004
+    pink = 1 / np.maximum(f, 0.7) ** 0.75 + 0.007
     return pink / (1 + (f / 150) ** 6)
 
 
@@ -192,20 +195,22 @@ def _muscle_power(f: np.ndarray) -> np.ndarray:
 
 
 def _stretch(n: int, fs: int, n_samples: int, power, rng) -> np.ndarray:
-    """(M,) float32 noise of sd 1 with the spectrum `power`, some minutes long, from which the
-    records cut theirs."""
+    """(M,) float32 noise with the spectrum `power`, sd 1 over 0 to 250 Hz (less at a low `fs`):
+    some minutes, from which the records cut theirs.
+    """
     from scipy import fft
 
     m = fft.next_fast_len(int(np.clip(n, 4, 64)) * n_samples + n_samples, real=True)
     f = fft.rfftfreq(m, 1 / fs)
-    gain = np.sqrt(power(f)).astype(np.float32)
+    whole = np.linspace(0.01, 250, 25_000)
+    gain = np.sqrt(power(f) * (fs * m / 4) / (power(whole).mean() * 250))
+    gain *= 1 / (1 + (f / (0.46 * fs)) ** 24)  # no recorder leaves power at the Nyquist frequency
+    gain = gain.astype(np.float32)
     gain[0] = 0
     spectrum = np.empty(len(f), dtype=np.complex64)
     spectrum.real = rng.standard_normal(len(f), dtype=np.float32)
     spectrum.imag = rng.standard_normal(len(f), dtype=np.float32)
-    noise = fft.irfft(spectrum * gain, m)
-    noise /= noise.std()
-    return noise
+    return fft.irfft(spectrum * gain, m)
 
 
 def _add_muscle(out: np.ndarray, art: Artefacts, rows, t: np.ndarray, fs: int, rng) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ecgkit import runtime
 from ecgkit.data.parallel import Workers
-from ecgkit.data.synthetic import anatomy, artefacts, findings
+from ecgkit.data.synthetic import anatomy, artefacts, findings, recorder
 from ecgkit.data.synthetic import render as drawing
 from ecgkit.data.synthetic.patients import Visits, draw_visits
 from ecgkit.data.synthetic.rhythm import draw_beats
@@ -167,10 +167,14 @@ def _render_chunk(chunk: Chunk) -> pd.DataFrame:
 
 
 def _write_signals(chunk: Chunk, hearts, times, rows: np.ndarray, seconds: int, rng) -> None:
-    """Renders records of one length at the highest rate, decimates to the others, writes WFDB."""
+    """Renders records of one length at the highest rate (500 Hz as PTB-XL's recorders made it),
+    decimates to the others, writes WFDB.
+    """
     top = max(chunk.names)
-    signal = drawing.render(hearts, times, top, seconds * top, rng)
-    artefacts.disturb(signal, chunk.noise, rows, top, rng)
+    native = recorder.NATIVE_HZ if top == 500 else top
+    signal = drawing.render(hearts, times, native, seconds * native, rng)
+    artefacts.disturb(signal, chunk.noise, rows, native, rng)
+    signal = recorder.at_500(signal) if top == 500 else signal
     tails, comments = ([of[i] for i in rows] if of else () for of in (chunk.tails, chunk.comments))
     for fs, names in chunk.names.items():
         at_rate = signal if fs == top else _decimate(signal, top // fs)
