@@ -21,6 +21,7 @@ from ecgkit.data.synthetic.shaping import (
     fan,
     limb_size,
     main_vector,
+    no_late_r,
     p_span,
     pr_interval,
     qrs_beat,
@@ -265,9 +266,9 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     right = rng.random(n) < 0.8  # a late S to the right; the others slur R and keep a septal q
     h.centre[rows, L] = np.where(right, rng.uniform(0.042, 0.060, n), rng.uniform(0.028, 0.040, n))
     size = rng.uniform(0.22, 0.46, n)
-    late = np.where(right[:, None], np.array([-0.9, 0.0, 0.6]), np.array([0.6, 0.2, 0.4]))
+    late = np.where(right[:, None], np.array([-0.9, 0.0, 0.75]), np.array([0.6, 0.2, 0.4]))
     h.dipole[rows, L] = size[:, None] * late + rng.normal(0, 0.06, (n, 3))
-    h.local[rows, L, _V1] -= (sizes(h, rows, (L,))[:, 0, _V1] + 0.03).clip(0, None)  # no r' there
+    no_late_r(h, rows)
     slurred = rows[~right]
     septal = limb_size(h, slurred) * rng.uniform(0.15, 0.35, (~right).sum())
     set_limb(h, slurred, (Q,), (septal[:, None] * np.array([-1.0, -0.2]))[:, None])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic.hearts import LEADS8, N2, P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
+from ecgkit.data.synthetic.hearts import LEADS8, P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
 from ecgkit.data.synthetic.shaping import (
     LEAD,
     P_BEFORE,
@@ -20,6 +20,7 @@ from ecgkit.data.synthetic.shaping import (
     fan,
     main_vector,
     net_axis,
+    no_late_r,
     p_span,
     pr_interval,
     qrs_beat,
@@ -52,21 +53,12 @@ def keep_ordinary(h: Hearts, rows) -> None:
     wanted = np.maximum(largest, 1.3 / 3.2)
     wanted -= 0.7 * (wanted - 0.9).clip(0, None)  # past 0.9 there are few, not none
     h.scale_qrs(rows, wanted / largest)
-    _no_late_r(h)
+    no_late_r(h, np.arange(len(h)))
     end = sizes(h, slice(None), (P2,))[:, 0, _V1]
     h.local[:, P2, _V1] += 0.8 * (_P_END - end).clip(0, None)
 
 
 _P_END = -0.055  # mV of the left atrium in V1
-
-
-def _no_late_r(h: Hearts) -> None:
-    """Takes four fifths of an r' above 0.04 mV out of V1."""
-    wave = qrs_beat(h, slice(None))[:, LEAD["V1"]]
-    behind = np.arange(wave.shape[1]) > wave.argmin(axis=1)[:, None]
-    rows = np.flatnonzero(np.where(behind, wave, 0).max(axis=1) > 0.04)
-    for late in (S, L, N2):
-        h.local[rows, late, _V1] -= 0.8 * sizes(h, rows, (late,))[:, 0, _V1].clip(0, None)
 
 
 def _lvh_ratios(beat: np.ndarray) -> np.ndarray:

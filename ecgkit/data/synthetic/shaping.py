@@ -15,15 +15,21 @@ import numpy as np
 
 from ecgkit.data.synthetic.hearts import (
     DOWER,
+    LEADS8,
+    N1,
+    N2,
     P_WAVES,
     QRS_WAVES,
     Hearts,
     J,
+    L,
     Q,
+    S,
 )
 from ecgkit.data.synthetic.render import twelve_leads
 from ecgkit.types import LEADS
 
+_V1 = LEADS8.index("V1")
 LEAD = {name: i for i, name in enumerate(LEADS)}
 BEFORE, AFTER, FS = 0.16, 0.24, 500  # s of a measured beat before and after the R peak; Hz
 P_BEFORE = 0.6
@@ -167,6 +173,15 @@ def pr_interval(h: Hearts, rows) -> np.ndarray:
 def set_pr(h: Hearts, rows, seconds) -> None:
     """Moves the P wave so that PR lasts `seconds` (n,)."""
     h.centre[np.ix_(rows, P_WAVES)] += (pr_interval(h, rows) - seconds)[:, None]
+
+
+def no_late_r(h: Hearts, rows, least: float = 0.04) -> None:
+    """Takes four fifths of an r' above `least` mV out of V1."""
+    wave = qrs_beat(h, rows)[:, LEAD["V1"]]
+    behind = np.arange(wave.shape[1]) > wave.argmin(axis=1)[:, None]
+    late = rows[np.where(behind, wave, 0).max(axis=1) > least]
+    for k in (S, L, N1, N2):
+        h.local[late, k, _V1] -= 0.8 * sizes(h, late, (k,))[:, 0, _V1].clip(0, None)
 
 
 # --- the frontal plane ----------------------------------------------------------------------------
