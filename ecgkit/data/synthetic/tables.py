@@ -167,7 +167,7 @@ def _readings(population: Population, truth: pd.DataFrame) -> dict[str, list]:
         "report": report,
         "heart_axis": axis,
         "infarction_stadium1": [s or np.nan for s in stage],
-        "infarction_stadium2": [_second(c, s) for c, s in zip(visits.codes, stage)],
+        "infarction_stadium2": [_second(c, s, rng) for c, s in zip(visits.codes, stage)],
         "extra_beats": [
             _extra_beats(v, a, told, rng) for v, a in zip(truth["n_pvc"], truth["n_pac"])
         ],
@@ -185,9 +185,10 @@ def _stage(at: float, known: bool) -> str:
     return (_STAGES[round(2 * at) / 2] if known else "unknown") if at > 0 else ""
 
 
-def _second(codes: dict, stage: str) -> str | float:
-    """infarction_stadium2: of a second infarct, of the same age."""
-    return stage if sum(code in MI for code in codes) > 1 else np.nan
+def _second(codes: dict, stage: str, rng) -> str | float:
+    """infarction_stadium2: of a second infarct, of the same age; PTB-XL has it 103 times."""
+    two = sum(code in MI for code in codes) > 1
+    return stage if two and rng.random() < 0.12 else np.nan
 
 
 def _extra_beats(n_pvc: int, n_pac: int, told: _Told, rng) -> str | float:
