@@ -17,6 +17,7 @@ from ecgkit.data.synthetic.shaping import (
     BEFORE,
     FS,
     LEAD,
+    calm_v2,
     direction,
     fan,
     limb_size,
@@ -150,7 +151,7 @@ def _draw_lbbb(h: Hearts, rows, rng, share) -> None:
     """
     n = len(rows)
     own = main_vector(h, rows)
-    size = np.linalg.norm(own, axis=1).clip(0.5, 1.5) * 1.5 * spread(rng, n, 0.18)
+    size = 1.65 * np.linalg.norm(own, axis=1) ** 0.6 * spread(rng, n, 0.18)
     axis = 0.7 * np.rad2deg(np.arctan2(own[:, 1], own[:, 0])).clip(-60, 85) - 16
     axis = (axis + rng.normal(0, 16, n)).clip(-65, 75)
     back = (48 + rng.normal(0, 10, n)).clip(22, 66)
@@ -170,7 +171,7 @@ def _draw_lbbb(h: Hearts, rows, rng, share) -> None:
         h.centre[rows, wave] = centre
         h.rise[rows, wave] = h.fall[rows, wave] = sd
     _first_septum(h, rows, rng)
-    _late_peak(h, rows, rng)
+    _late_peak(h, rows, rng.uniform(0.50, 0.82, n) * (0.8 + 0.2 * share))
     h.centre[rows, J], h.rise[rows, J] = gap + 0.078, 0.018
     st, t = share * rng.uniform(0.05, 0.18, n), share * rng.uniform(0.16, 0.44, n)
     h.dipole[rows, T] *= 1 - share[:, None] * rng.uniform(0.4, 1.0, (n, 1))
@@ -178,6 +179,7 @@ def _draw_lbbb(h: Hearts, rows, rng, share) -> None:
     _against(h, rows, main, st, t)
     for wave, ratio in ((J, st), (T, t)):
         h.local[rows, wave] -= ratio[:, None] * late
+    calm_v2(h, rows, 2.1)
 
 
 def _first_septum(h: Hearts, rows, rng) -> None:
@@ -194,14 +196,16 @@ def _first_septum(h: Hearts, rows, rng) -> None:
     h.centre[np.ix_(rows, (N1, N2))] += 0.034  # what notches there are, notch the plateau
 
 
-def _late_peak(h: Hearts, rows, rng) -> None:
-    """Makes the second lobe the taller one in V5 and V6, or nearly so: R peaks late."""
+def _late_peak(h: Hearts, rows, ratio) -> None:
+    """Keeps the first lobe below `ratio` (n,) of the second in V5 and V6, or nearly so: R peaks
+    late.
+    """
     least = 0.25 * np.linalg.norm(h.dipole[rows, R2], axis=1)
     for lead in (LEADS8.index("V5"), LEADS8.index("V6")):
         first, second = sizes(h, rows, (R1, R2))[:, :, lead].T
         taller = np.maximum(second, least)
         h.local[rows, R2, lead] += taller - second
-        more = (first - rng.uniform(0.50, 0.82, len(rows)) * taller).clip(0, None)
+        more = (first - ratio * taller).clip(0, None)
         h.local[rows, R1, lead] -= 0.8 * more
         h.local[rows, R2, lead] += 0.3 * more
 
@@ -265,9 +269,11 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     h.rise[rows, L] = h.fall[rows, L] = rng.uniform(0.010, 0.013, n)
     right = rng.random(n) < 0.8  # a late S to the right; the others slur R and keep a septal q
     h.centre[rows, L] = np.where(right, rng.uniform(0.042, 0.060, n), rng.uniform(0.028, 0.040, n))
-    size = rng.uniform(0.22, 0.46, n)
+    size = rng.uniform(0.24, 0.5, n) * np.linalg.norm(main_vector(h, rows), axis=1).clip(0.5, 1.5)
     late = np.where(right[:, None], np.array([-0.9, 0.0, 0.75]), np.array([0.6, 0.2, 0.4]))
     h.dipole[rows, L] = size[:, None] * late + rng.normal(0, 0.06, (n, 3))
+    shallow = sizes(h, rows, (L,))[:, 0, 7] + 0.7 * size
+    h.local[rows, L, 7] -= np.where(right, shallow.clip(0, None), 0)  # S in V6
     no_late_r(h, rows)
     slurred = rows[~right]
     septal = limb_size(h, slurred) * rng.uniform(0.15, 0.35, (~right).sum())

@@ -11,10 +11,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgkit.data.synthetic.hearts import LEADS8, P1, P2, P_WAVES, R1, R2, Hearts, J, L, Q, S, T
+from ecgkit.data.synthetic.hearts import (
+    LEADS8,
+    N1,
+    N2,
+    P1,
+    P2,
+    P_WAVES,
+    R1,
+    R2,
+    Hearts,
+    J,
+    L,
+    Q,
+    S,
+    T,
+)
 from ecgkit.data.synthetic.shaping import (
     LEAD,
     P_BEFORE,
+    calm_v2,
     cornell,
     drawn,
     fan,
@@ -35,7 +51,7 @@ from ecgkit.data.synthetic.shaping import (
 )
 
 LIMB, CHEST = slice(0, 6), slice(6, 12)
-_V1, _V2 = LEADS8.index("V1"), LEADS8.index("V2")
+_V1 = LEADS8.index("V1")
 SOKOLOW, CORNELL, AVL = 3.5, 2.8, 1.1  # mV; Cornell's for men, 2.0 for women
 
 
@@ -84,11 +100,9 @@ def high_voltage_of_lvh(h: Hearts, rows, u, rng):
     factor = (wanted / ratio).clip(0.7, 4.0)
     near_chest = np.where(near == 0, 0.5, 0.0)  # a large heart also comes nearer the chest wall
     h.scale_qrs(rows, factor ** (1 - near_chest))
+    h.local[np.ix_(rows, (N1, N2))] /= factor[:, None, None]  # notches do not grow with it
     h.field[rows, 2:] *= (factor**near_chest)[:, None, None]
-    deep = np.abs(qrs_beat(h, rows)[:, LEAD["V2"]]).max(axis=1)
-    less = (2.2 / deep).clip(None, 1.0) ** 0.6  # V2 lies nearest and would be out of all measure
-    h.field[rows, _V2] *= less[:, None]
-    h.local[rows, :, _V2] *= less[:, None]
+    calm_v2(h, rows, 2.2)
 
 
 def left_hypertrophy(h: Hearts, rows, u, rng):

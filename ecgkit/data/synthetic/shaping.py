@@ -29,7 +29,7 @@ from ecgkit.data.synthetic.hearts import (
 from ecgkit.data.synthetic.render import twelve_leads
 from ecgkit.types import LEADS
 
-_V1 = LEADS8.index("V1")
+_V1, _V2 = LEADS8.index("V1"), LEADS8.index("V2")
 LEAD = {name: i for i, name in enumerate(LEADS)}
 BEFORE, AFTER, FS = 0.16, 0.24, 500  # s of a measured beat before and after the R peak; Hz
 P_BEFORE = 0.6
@@ -182,6 +182,14 @@ def no_late_r(h: Hearts, rows, least: float = 0.04) -> None:
     late = rows[np.where(behind, wave, 0).max(axis=1) > least]
     for k in (S, L, N1, N2):
         h.local[late, k, _V1] -= 0.8 * sizes(h, late, (k,))[:, 0, _V1].clip(0, None)
+
+
+def calm_v2(h: Hearts, rows, most: float) -> None:
+    """Shrinks V2, which lies nearest to the heart, where its QRS is larger than `most` mV."""
+    tall = np.abs(qrs_beat(h, rows)[:, LEAD["V2"]]).max(axis=1)
+    less = (most / tall).clip(None, 1.0)[:, None] ** 0.6
+    h.field[rows, _V2] *= less
+    h.local[rows, :, _V2] *= less
 
 
 # --- the frontal plane ----------------------------------------------------------------------------
