@@ -47,7 +47,7 @@ _V1 = LEADS8.index("V1")
 def first_degree_block(h: Hearts, rows, u, rng):
     """1AVB: PR above 200 ms (Minnesota 6-3 takes 220); most 205-250, the longest 340."""
     longer = rng.gamma(1.2, 0.016, len(rows)).clip(0, 0.10)
-    set_pr(h, rows, 0.195 + 0.045 * u + longer)
+    set_pr(h, rows, 0.188 + 0.065 * u + longer)
 
 
 def long_pr(h: Hearts, rows, u, rng):
@@ -55,7 +55,7 @@ def long_pr(h: Hearts, rows, u, rng):
     set_pr(
         h,
         rows,
-        np.maximum(pr_interval(h, rows), 0.196 + 0.025 * u + rng.gamma(1, 0.008, len(rows))),
+        np.maximum(pr_interval(h, rows), 0.190 + 0.042 * u + rng.gamma(1, 0.008, len(rows))),
     )
 
 
@@ -83,7 +83,7 @@ def complete_rbbb(h: Hearts, rows, u, rng):
     _late_right(h, rows, (0.30 + 0.45 * u) * spread(rng, n, 0.4), rng)
     right = (0.19 + 0.22 * u) * spread(rng, n, 0.33)  # S in I
     set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 28, n)))[:, None])
-    width = 0.122 + 0.020 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03)
+    width = 0.115 + 0.037 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03)
     widen_qrs(h, rows, np.maximum(width, qrs_width(h, rows)))
     late = h.local[rows, L]
     h.local[rows, J] -= rng.uniform(0.02, 0.09, (n, 1)) * late
@@ -130,7 +130,7 @@ def complete_lbbb(h: Hearts, rows, u, rng):
     """CLBBB: QRS >= 120 ms, broad notched or slurred R in I, aVL, V5 and V6 without q, R peak
     after 60 ms in V5-V6, rS or QS in V1-V3, ST-T against the QRS (AHA 2009 III).
     """
-    width = 0.123 + 0.029 * u + rng.gamma(1.5, 0.006, len(rows)).clip(0, 0.03)
+    width = 0.116 + 0.046 * u + rng.gamma(1.5, 0.006, len(rows)).clip(0, 0.03)
     _draw_lbbb(h, rows, rng, np.ones(len(rows)))
     widen_qrs(h, rows, width)
     h.qtc[rows] += 0.35 * (width - 0.09)
@@ -234,7 +234,7 @@ def left_posterior_block(h: Hearts, rows, u, rng):
     2009 III).
     """
     fan(h, rows, (Q, R1, R2, S, L), (-52, 80, 112, 150, 160), (0.4, 0.9, 1.0, 0.35, 0.1), rng)
-    axis = 91 + 16 * u + rng.gamma(1.3, 5, len(rows)).clip(0, 35)
+    axis = 86 + 28 * u + rng.gamma(1.3, 5, len(rows)).clip(0, 35)
     _finish_fascicle(h, rows, axis, ({"III": -1, "aVF": -1}, {"I": 1, "aVL": 1}), rng)
 
 
@@ -280,7 +280,7 @@ def ventricular_delay(h: Hearts, rows, u, rng):
     set_limb(h, slurred, (Q,), (septal[:, None] * np.array([-1.0, -0.2]))[:, None])
     show_first(h, slurred, {"I": -1})
     h.local[slurred, Q, 6:] -= septal[:, None]
-    widen_qrs(h, rows, 0.1115 + 0.018 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03))
+    widen_qrs(h, rows, 0.107 + 0.028 * u + rng.gamma(1.3, 0.006, n).clip(0, 0.03))
     _against(h, rows, main_vector(h, rows), 0.05 * u, 0.25 * u * rng.random(n))
 
 

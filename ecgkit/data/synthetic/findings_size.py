@@ -96,7 +96,7 @@ def high_voltage_of_lvh(h: Hearts, rows, u, rng):
     liking = np.log(ratios.clip(0.05)) + rng.normal([[0.1], [0.0], [-0.1]], 0.13, ratios.shape)
     near = np.argmax(liking, axis=0)
     ratio = ratios[near, np.arange(len(rows))]
-    wanted = 1.02 + 0.26 * u + 0.16 * u * rng.exponential(1, len(rows)).clip(0, 3)
+    wanted = 0.93 + 0.36 * u + 0.16 * u * rng.exponential(1, len(rows)).clip(0, 3)
     factor = (wanted / ratio).clip(0.7, 4.0)
     near_chest = np.where(near == 0, 0.5, 0.0)  # a large heart also comes nearer the chest wall
     h.scale_qrs(rows, factor ** (1 - near_chest))
@@ -151,7 +151,7 @@ def septal_hypertrophy(h: Hearts, rows, u, rng):
     h.dipole[rows, Q] = way / np.linalg.norm(way, axis=1)[:, None]
     h.rise[rows, Q] = h.fall[rows, Q] = rng.uniform(0.0072, 0.0088, n)
     h.centre[rows, Q] = -0.025
-    wanted = 0.35 + 0.35 * u * spread(rng, n, 0.3)
+    wanted = 0.25 + 0.50 * u * spread(rng, n, 0.3)
     h.dipole[rows, Q] *= wanted[:, None]
     for _ in range(4):  # R overlaps q and takes some of it away
         beat = qrs_beat(h, rows)[:, _LATERAL]
@@ -204,7 +204,7 @@ def left_atrium(h: Hearts, rows, u, rng):
     n = len(rows)
     pr = pr_interval(h, rows)
     start, end = p_span(h, rows)
-    longer = (0.121 + 0.022 * u * rng.uniform(0.6, 1.3, n) - (end - start)).clip(0.006, None)
+    longer = (0.114 + 0.034 * u * rng.uniform(0.8, 1.3, n) - (end - start)).clip(0.006, None)
     h.centre[rows, P1] -= longer
     left = np.array([0.070, 0.060, 0.08]) * (0.9 + 0.5 * u)[:, None] * spread(rng, n, 0.25)[:, None]
     h.dipole[rows, P2] = left + rng.normal(0, 0.012, (n, 3))
@@ -224,7 +224,7 @@ def right_atrium(h: Hearts, rows, u, rng):
     h.local[rows, P1] *= 0.3
     beat = drawn(h, rows, P_WAVES, P_BEFORE, 0.06)
     tallest = beat[:, 1].max(axis=1)
-    wanted = 0.255 + 0.05 * u + 0.07 * u * rng.random(n)
+    wanted = 0.232 + 0.085 * u + 0.07 * u * rng.random(n)
     at = np.ix_(rows, P_WAVES)
     h.dipole[at] *= (wanted / tallest)[:, None, None]
     h.local[at] *= (wanted / tallest)[:, None, None]
@@ -239,7 +239,7 @@ def low_voltage(h: Hearts, rows, u, rng):
     """
     beat = qrs_beat(h, rows)
     limb, chest = (np.ptp(beat[:, part], axis=2).max(axis=1) for part in (LIMB, CHEST))
-    goal = (1.02 - 0.14 * u) * (1 - 0.3 * u * rng.random(len(rows)))
+    goal = (1.10 - 0.32 * u) * (1 - 0.3 * u * rng.random(len(rows)))
     both = rng.random(len(rows)) < 0.5
     less_limb = np.minimum(goal * 0.48 / limb, 1.0)
     less_chest = np.where(both, np.minimum(goal * 0.96 / chest, 1.0), less_limb**0.35)
@@ -256,4 +256,4 @@ def high_voltage(h: Hearts, rows, u, rng):
     """
     size = np.abs(qrs_beat(h, rows)).max(axis=2)
     ratio = np.maximum(size[:, LIMB].max(axis=1) / 2.0, size[:, CHEST].max(axis=1) / 3.0)
-    h.scale_qrs(rows, (1.0 + 0.2 * u + 0.1 * rng.random(len(rows))) / ratio)
+    h.scale_qrs(rows, (0.93 + 0.3 * u + 0.1 * rng.random(len(rows))) / ratio)
