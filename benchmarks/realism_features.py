@@ -25,7 +25,7 @@ def summary_features(signal: np.ndarray) -> pd.DataFrame:
     beats = find_beats(signal, FS)
     beat = median_beats(signal, beats, BEFORE, AFTER)
     level = beat[..., _at(-0.085) : _at(-0.045)]
-    beat = beat - np.nanmedian(level, axis=-1, keepdims=True)  # PR segment is zero
+    beat = beat - np.median(level, axis=-1, keepdims=True)  # PR segment is zero
     columns = {
         "heart_rate": heart_rate(beats), "rr_spread": rr_spread(beats),
         **_amplitudes(beat), **_intervals(beat), **_axes(beat), **_shape(beat),
@@ -137,7 +137,7 @@ def _noise(signal: np.ndarray) -> dict:
     for name, leads in (("limb", LIMB), ("chest", CHEST)):
         found[f"grain_{name}"] = np.log10(np.median(quiet[:, leads], axis=1) + 1e-4)
     found["grain_worst"] = np.log10(quiet.max(axis=1) + 1e-4)
-    found["grain_uneven"] = np.log10((busy / (quiet + 1e-4)).mean(axis=1))
+    found["grain_uneven"] = np.log10((busy / (quiet + 1e-4)).mean(axis=1) + 1e-4)
     return found
 
 
@@ -180,7 +180,7 @@ def _roughness(signal: np.ndarray) -> dict:
     sd = d.std(axis=-1) + 1e-6
     found = {"unchanged": (d == 0).mean(axis=(1, 2)), "turning": turns.mean(axis=1)}
     found["mobility"] = np.log10(sd / (signal.std(axis=-1) + 1e-6)).mean(axis=1)
-    found["complexity"] = np.log10(np.diff(d, axis=-1).std(axis=-1) / sd).mean(axis=1)
+    found["complexity"] = np.log10(np.diff(d, axis=-1).std(axis=-1) / sd + 1e-4).mean(axis=1)
     found["quiet_step"] = np.log10(np.median(np.abs(d), axis=-1).mean(axis=1) + 1e-4)
     found["turning_uneven"] = turns.std(axis=1)
     return found

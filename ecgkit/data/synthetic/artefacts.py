@@ -84,7 +84,7 @@ def draw_artefacts(n: int, rng: np.random.Generator, rates=RATES) -> Artefacts:
         "burst_noise": np.zeros((n, 9)),
         "electrodes_problems": np.zeros((n, 9)),
     }
-    fine, mains = uneven(0.0078, 0.28, 0.42), uneven(0.004, 0.6, 0.4)
+    fine, mains = uneven(0.0074, 0.28, 0.45), uneven(0.004, 0.6, 0.4)
     mains *= rng.random((n, 1)) < _NOISY_MAINS
     middles = {  # median and log sd
         "baseline_drift": (0.13, 0.5),
