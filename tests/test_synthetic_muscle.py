@@ -215,7 +215,7 @@ def test_fragmented_or_poor_r_in_abnormal_qrs(normal):
     """ABQRS: more turning points in the QRS of two leads than in health, or R lost in V1-V3."""
 
     def abnormal(hearts):
-        fragmented = np.sort(_turning_points(hearts), axis=1)[:, -2] >= usual
+        fragmented = np.sort(_turning_points(hearts), axis=1)[:, -2] > usual
         return fragmented | Beat(hearts).front_scar()
 
     usual = np.quantile(np.sort(_turning_points(normal.hearts), axis=1)[:, -2], 0.9)

@@ -93,7 +93,7 @@ def _infarct(h: Hearts, rows, u, region: str, rng, count: int = 2, leads=None) -
     loss = draw_pattern(region, len(rows), rng)
     width, depth = _limb_q_size(u, rng)
     scars.place_x(h, rows, rng, width)
-    r_loss = rng.uniform(0.05, 0.40, len(rows)) + 0.40 * u * rng.random(len(rows))
+    r_loss = rng.uniform(0.0, 0.30, len(rows)) + 0.35 * u * rng.random(len(rows))
     reached = scars.pathologic_q(leads or READ_IN[region], width, depth, count)
     scars.draw_q(h, rows, loss, r_loss, reached)
     _st_and_t(h, rows, u, loss, region, stage, rng)

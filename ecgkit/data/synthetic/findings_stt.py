@@ -34,10 +34,10 @@ _WHERE_T_FAILS = {
 def _flatten(h: Hearts, rows, u, region: str, rng, count: int = 2) -> None:
     """T in `count` leads of the region to a tenth of R at u = 0.35, below zero at u = 1."""
     n = len(rows)
-    regions.weaken_t(h, rows, rng.uniform(0.55, 0.95, n))
+    regions.weaken_t(h, rows, rng.uniform(0.60, 0.97, n))
     regions.weaken_st(h, rows, rng.uniform(0.1, 0.6, n))
     tall = regions.r_heights(regions.placed(h, rows))
-    share = (0.145 - 0.175 * u) * spread(rng, n, 0.08)
+    share = (0.118 - 0.100 * u) * spread(rng, n, 0.08)
     counted = (tall > 0.35) & _TOLD_BY
     goal = np.minimum(share[:, None] * np.maximum(tall, 0.3), 0.16)
     regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, counted)

@@ -42,16 +42,18 @@ def first_step(reach: np.ndarray) -> np.ndarray:
     return np.where((reach >= 1).any(axis=1), (reach >= 1).argmax(axis=1), reach.argmax(axis=1))
 
 
-def _parts(h: Hearts, rows, loss, r_loss, x_share: float) -> tuple[dict, dict]:
-    """{wave: (n, C8)}: what one step of loss adds to X, and what R loses at most.
+def _parts(h: Hearts, rows, loss, r_loss, x_share: float, s_share: float) -> tuple[dict, dict]:
+    """{wave: (n, C8)}: what one step of loss adds to X and S, and what R loses at most.
 
     The first half of R goes first: it is what the dead wall would have begun with.
     """
     hit = (-loss).clip(0, 1)
-    early, late = hit * np.minimum(0.3 + 1.2 * r_loss, 1)[:, None], hit * r_loss[:, None]
+    early, late = hit * np.minimum(0.1 + 1.3 * r_loss, 1)[:, None], hit * r_loss[:, None]
     some = np.maximum(h.amplitudes()[rows], 0)
     taken = {k: -early * some[:, k] for k in (Q, R1, N1)}
-    return {X: 0.5 * x_share * loss}, taken | {k: -late * some[:, k] for k in (R2, N2, S)}
+    return {X: 0.5 * x_share * loss, S: s_share * loss}, taken | {
+        k: -late * some[:, k] for k in (R2, N2, S)
+    }
 
 
 def alone(h: Hearts, rows, local: dict) -> np.ndarray:
@@ -63,15 +65,19 @@ def alone(h: Hearts, rows, local: dict) -> np.ndarray:
     return qrs_beat(some, slice(None))
 
 
-def draw_q(h: Hearts, rows, loss, r_loss, reached, x_share: float = 1.0) -> None:
+def draw_q(
+    h: Hearts, rows, loss, r_loss, reached, x_share: float = 1.0, s_share: float = 0.0
+) -> None:
     """Takes R away where `loss` (n, C8) points down, `r_loss` (n,) of it at most, and adds
-    `x_share` * `loss` to X, step by step until `reached(beat)` (n,) is 1.
+    `x_share` * `loss` to X and `s_share` * `loss` to S, which nothing opposes now, step by step
+    until `reached(beat)` (n,) is 1.
     """
-    given, taken = _parts(h, rows, loss, r_loss, x_share)
+    given, taken = _parts(h, rows, loss, r_loss, x_share, s_share)
     base, plus, minus = qrs_beat(h, rows), alone(h, rows, given), alone(h, rows, taken)
     ways = [reached(base + s * plus + min(_R_FIRST * s, 1) * minus) for s in STEPS]
     step = STEPS[first_step(np.stack(ways, axis=1))][:, None]
-    h.local[rows, X] += step * given[X]
+    for k, amplitude in given.items():
+        h.local[rows, k] += step * amplitude
     for k, amplitude in taken.items():
         h.local[rows, k] += np.minimum(_R_FIRST * step, 1) * amplitude
 
@@ -83,7 +89,7 @@ def place_x(h: Hearts, rows, rng, width_ms=30.0) -> None:
     free = np.abs(h.local[rows, X]).max(axis=1) < 0.01
     width_ms, rows = np.broadcast_to(width_ms, len(rows))[free], rows[free]
     n = len(rows)
-    h.centre[rows, X] = h.centre[rows, Q] + 0.004 + 0.003 * rng.standard_normal(n).clip(-1.5, 1.5)
+    h.centre[rows, X] = h.centre[rows, Q] - 0.003 + 0.003 * rng.standard_normal(n).clip(-1.5, 1.5)
     h.rise[rows, X] = 0.0110 * spread(rng, n, 0.10)
     h.fall[rows, X] = (0.0060 + 0.0002 * width_ms) * spread(rng, n, 0.10)
 
@@ -126,13 +132,12 @@ def front_scar(h: Hearts, rows, u, loss, rng) -> None:
         width = 14 + 24 * u[deep] + 14 * u[deep] * rng.random(len(deep))
         depth = (0.06 + 0.3 * u[deep]) * spread(rng, len(deep), 0.2)
         reached = pathologic_q([LEAD["V2"], LEAD["V3"]], width, depth, 1)
-        draw_q(h, rows[deep], loss[deep], 0.75 + 0.25 * rng.random(len(deep)), reached)
+        draw_q(h, rows[deep], loss[deep], 0.75 + 0.25 * rng.random(len(deep)), reached, s_share=0.5)
 
 
 def lose_r(h: Hearts, rows, u, loss, rng) -> None:
-    """R of 0.1-0.3 mV in V3, less in V1 and V2; no Q."""
-    v1, v2, v3 = (LEAD[name] for name in ("V1", "V2", "V3"))
+    """R of 0.1-0.3 mV in V3, less in V2; no Q."""
     goal = (0.48 - 0.75 * u).clip(0.07, 1) * spread(rng, len(rows), 0.15)
-    goals = goal[:, None] * np.array([0.55, 0.8, 1.0])
+    reached = lost_r([LEAD["V2"], LEAD["V3"]], goal[:, None] * np.array([0.85, 1.0]))
     weak = loss * np.array([0.3, 0.3, 1, 1, 1, 1, 1, 1])
-    draw_q(h, rows, weak, np.ones(len(rows)), lost_r([v1, v2, v3], goals), x_share=0.25)
+    draw_q(h, rows, weak, np.ones(len(rows)), reached, x_share=0.25, s_share=0.3)
