@@ -182,17 +182,35 @@ _OVER_LEADS = np.array(
 
 def _keep_normal(h: Hearts) -> None:
     """Brings the few hearts that were drawn beyond normal limits back to them, in place."""
-    for _ in range(2):  # a chest of one's own turns the leads by more or less than the vector
-        turn = _axis_excess(h)
-        for waves, share in ((list(QRS_WAVES), 1.0), ([J, T, U], 0.5)):
-            part = h.dipole[:, waves]
-            rotate(part, share * turn, (0, 1))
-            h.dipole[:, waves] = part
+    _turn_back(h)
+    odd = np.flatnonzero(np.abs(_axis_excess(h)) > 1)  # R and S alike in all limb leads
+    if len(odd):
+        _draw_to_mean(h, odd)
+        _turn_back(h)
     onset, offset = qrs_edges(h)
     factor = ((offset - onset).clip(*_QRS_WIDTH) / (offset - onset))[:, None]
     for times in (h.centre, h.rise, h.fall):
         times[:, list(QRS_WAVES)] *= factor
     _keep_p(h)
+
+
+def _turn_back(h: Hearts) -> None:
+    turn = _axis_excess(h)
+    for waves, share in ((list(QRS_WAVES), 1.0), ([J, T, U], 0.5)):
+        part = h.dipole[:, waves]
+        rotate(part, share * turn, (0, 1))
+        h.dipole[:, waves] = part
+
+
+def _draw_to_mean(h: Hearts, rows: np.ndarray) -> None:
+    """Brings QRS and lead field of `rows` most of the way to the mean man's of 50, in place."""
+    names, table = _table()
+    mean = dict(zip(names, table[:, :1]))
+    usual = _triples(mean, [WAVES[k] for k in _QRS])[0] * np.exp(mean["log_qrs"])
+    field = _triples(mean, [FIELD + lead for lead in LEADS8])[0]
+    ix = np.ix_(rows, _QRS)
+    h.dipole[ix] = 0.25 * h.dipole[ix] + 0.75 * usual
+    h.field[rows] = 0.25 * h.field[rows] + 0.75 * field
 
 
 def _axis_excess(h: Hearts) -> np.ndarray:
