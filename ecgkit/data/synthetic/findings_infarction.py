@@ -241,7 +241,7 @@ def _only_q(h: Hearts, rows, u, region: str, rng) -> None:
     width, depth = _limb_q_size(np.maximum(u, 0.3), rng)
     scars.place_x(h, rows, rng, width)
     scars.draw_q(
-        h, rows, loss, np.full(len(rows), 0.1), scars.pathologic_q(READ_IN[region], width, depth)
+        h, rows, loss, np.full(len(rows), 0.3), scars.pathologic_q(READ_IN[region], width, depth)
     )
 
 
