@@ -98,7 +98,7 @@ def incomplete_rbbb(h: Hearts, rows, u, rng):
     scale_chest(h, rows, S, rng.uniform(0.4, 0.9, n))
     tip = (0.07 + 0.34 * u) * spread(rng, n, 0.4)
     _late_right(h, rows, np.maximum(tip, np.where(u >= 0.35, 0.12, 0.0)), rng)
-    h.local[rows, L, _V1 + 3 :] *= rng.uniform(1.0, 2.6, (n, 1))
+    h.local[rows, L, _V1 + 3 :] *= rng.uniform(1.0, 2.1, (n, 1))
     right = (0.10 + 0.20 * u) * spread(rng, n, 0.4)
     set_limb(h, rows, (L,), (right[:, None] * direction(180 + rng.normal(0, 45, n)))[:, None])
     widen_qrs(h, rows, qrs_width(h, rows).clip(0.096, 0.113 + 0.004 * u))

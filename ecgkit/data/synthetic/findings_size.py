@@ -206,7 +206,7 @@ def left_atrium(h: Hearts, rows, u, rng):
     start, end = p_span(h, rows)
     longer = (0.114 + 0.034 * u * rng.uniform(0.8, 1.3, n) - (end - start)).clip(0.006, None)
     h.centre[rows, P1] -= longer
-    left = np.array([0.070, 0.060, 0.08]) * (0.9 + 0.5 * u)[:, None] * spread(rng, n, 0.25)[:, None]
+    left = np.array([0.080, 0.090, 0.08]) * (0.9 + 0.5 * u)[:, None] * spread(rng, n, 0.25)[:, None]
     h.dipole[rows, P2] = left + rng.normal(0, 0.012, (n, 3))
     h.local[rows, P2] *= 0.3
     h.fall[rows, P2] *= 1.08
