@@ -37,9 +37,9 @@ def _flatten(h: Hearts, rows, u, region: str, rng, count: int = 2) -> None:
     regions.weaken_t(h, rows, rng.uniform(0.60, 0.97, n))
     regions.weaken_st(h, rows, rng.uniform(0.1, 0.6, n))
     tall = regions.r_heights(regions.placed(h, rows))
-    share = (0.118 - 0.100 * u) * spread(rng, n, 0.08)
+    share = (0.083 + 0.28 * (0.35 - u).clip(0) - 0.10 * (u - 0.35).clip(0)) * spread(rng, n, 0.08)
     counted = (tall > 0.35) & _TOLD_BY
-    goal = np.minimum(share[:, None] * np.maximum(tall, 0.3), 0.16)
+    goal = np.minimum(share[:, None] * np.maximum(tall, 0.3), 0.20)
     regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, counted)
 
 
