@@ -368,7 +368,7 @@ _is(
 )
 _is(
     "ANEUR",
-    "Q or QS, ST >= 0.1 mV in two of V2-V4, T low beside QRS (Smith 2005: < 0.36)",
+    "Q or QS, ST >= 0.1 mV in two of V2-V4, T together below 0.36 of QRS",
     f"{CHOU}; Smith et al. 2005",
     w.aneurysm,
 )

@@ -158,6 +158,6 @@ def electrolytes(t) -> np.ndarray:
 def aneurysm(t) -> np.ndarray:
     leads = ("V2", "V3", "V4")
     size = of(t, "r", leads) + np.maximum(of(t, "q", leads), of(t, "s", leads))
-    flat = (np.maximum(of(t, "t", leads), 0) / size).max(axis=1) < 0.5
+    flat = np.maximum(of(t, "t", leads), 0).sum(axis=1) < 0.36 * size.sum(axis=1)
     scar = some((of(t, "qd", leads) > 20) | no_r(t, leads), 1)
     return scar & some(of(t, "st", leads) >= 0.1) & flat

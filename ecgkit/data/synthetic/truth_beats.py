@@ -43,7 +43,7 @@ J_PLUS = 0.060  # s
 # Stretch looked at, s before and after the R peak.
 _P_SPAN, _QRS_SPAN, _T_SPAN = (0.60, 0.06), (0.16, 0.28), (0.00, 0.90)
 _LEAD = {name: c for c, name in enumerate(LEADS)}
-NOTCH = 0.06  # mV a notch is deep at least, or an R' high
+NOTCH = 0.075  # mV a notch is deep at least, or an R' high
 
 
 def measure(hearts: Hearts) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -136,17 +136,6 @@ def _deflections(qrs: np.ndarray) -> tuple[dict, dict]:
     r_long, s_long = up.sum(axis=2) * ms, (down & ~before).sum(axis=2) * ms
     lengths = {f"rd_{lead}": r_long[:, _LEAD[lead]] for lead in ("V1", "V2")}
     return sizes, lengths | {f"sd_{lead}": s_long[:, _LEAD[lead]] for lead in ("I", "V6")}
-
-
-def _n_notched(qrs: np.ndarray, peaks: dict) -> np.ndarray:
-    """(N,) leads whose QRS turns back towards the baseline by NOTCH and out again, or has an R'
-    outside V1-V2: all ways outward together are then longer than to the tips of q, r, s and r2.
-    """
-    outward = np.diff(np.abs(qrs), axis=2).clip(0, None).sum(axis=2)
-    notched = outward - sum(peaks[name] for name in ("q", "r", "s", "r2")) > NOTCH
-    other = np.ones(len(LEADS), bool)
-    other[[_LEAD["V1"], _LEAD["V2"]]] = False
-    return (notched | ((peaks["r2"] > NOTCH) & other)).sum(axis=1)
 
 
 def _t_wave(hearts: Hearts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
