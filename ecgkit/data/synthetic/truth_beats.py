@@ -138,6 +138,22 @@ def _deflections(qrs: np.ndarray) -> tuple[dict, dict]:
     return sizes, lengths | {f"sd_{lead}": s_long[:, _LEAD[lead]] for lead in ("I", "V6")}
 
 
+def _n_notched(qrs: np.ndarray, peaks: dict) -> np.ndarray:
+    """(N,) leads whose QRS turns back towards the baseline by NOTCH and out again, or has an R'
+    outside V1-V2: all ways outward together are then longer than to the tips of q, r, s and r2.
+    """
+    outward = np.diff(np.abs(qrs), axis=2).clip(0, None).sum(axis=2)
+    notched = outward - sum(peaks[name] for name in ("q", "r", "s", "r2")) > NOTCH
+    other = np.ones(len(LEADS), bool)
+    other[[_LEAD["V1"], _LEAD["V2"]]] = False
+    return (notched | ((peaks["r2"] > NOTCH) & other)).sum(axis=1)
+
+
+def n_notched(qrs: np.ndarray) -> np.ndarray:
+    """(N,) leads of a QRS (N, C12, T) with a notch."""
+    return _n_notched(qrs, _deflections(qrs)[0])
+
+
 def _t_wave(hearts: Hearts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T amplitude (N, C12) mV, signed; the end of T (N,) s; its ms at half height (N,)."""
     beat = _drawn(hearts, ST_WAVES, _T_SPAN)
