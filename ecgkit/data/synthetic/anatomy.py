@@ -80,11 +80,14 @@ def normal_hearts(
     h = _blank(n)
     h.field[:] = _triples(number, [FIELD + lead for lead in LEADS8])
     h.dipole[:, _FITTED] = _triples(number, [WAVES[k] for k in _FITTED])
-    h.dipole[:, _QRS] *= np.exp(number["log_qrs"])[:, None, None]
+    h.dipole[:, _QRS] *= LARGER * np.exp(number["log_qrs"])[:, None, None]
     h.dipole[:, T] *= np.exp(number["log_t"])[:, None]
     for k in (P1, P2, J, T):
         h.local[:, k] = np.stack([number[f"{WAVES[k]}_{lead}"] for lead in LEADS8], axis=1)
-    # What the fit, held near the dipole, left of ST-T's unevenness from lead to lead.
+    # What the fit, held near the dipole, left over: of V1's two-phased P, and of ST-T's unevenness
+    # from lead to lead.
+    h.local[:, P1, 2:4] += 0.014
+    h.local[:, P2, 2] -= 0.010
     t_size = np.linalg.norm(h.dipole[:, T], axis=1)[:, None]
     for k in (J, T, U):
         h.local[:, k] += UNEVEN_T * t_size * (rng.standard_normal((n, 5)) @ _OVER_LEADS)
@@ -165,6 +168,7 @@ def _notch(h: Hearts, z: np.ndarray) -> None:
 
 
 NOTCH, UNEVEN_T = 0.09, 0.075
+LARGER = 1.07  # waves drawn apart from one another add up to less than a person's own do
 # Five smooth patterns over I, II, V1-V6: neighbours alike, limb leads less.
 _OVER_LEADS = np.array(
     [

@@ -18,7 +18,7 @@ import numpy as np
 
 NATIVE_HZ, STEP_MV = 400, 0.005
 _BUSY, _AROUND = 0.3, 13  # share of the steepest change; groups of 10 ms kept whole around it
-_SMALL, _OVER = 3.1, 9  # steps from the mean over so many groups that are left out
+_SMALL, _OVER = 2.9, 9  # steps from the mean over so many groups that are left out
 
 
 def at_500(signal: np.ndarray) -> np.ndarray:
