@@ -221,11 +221,15 @@ _is(
 )
 _is(
     "RVH",
-    "axis above 90 degrees and R >= S in V1 or R V1 + S V5 or V6 above 1.05 mV",
+    "axis above 90 degrees and R >= S in V1, R V1 + S V5 or V6 above 1.05 mV, or S V6 above 0.3 mV",
     AHA5,
     lambda t: (
         ~t["axis_deg"].between(-90, 88)
-        & ((t["r_V1"] >= t["s_V1"]) | (t["r_V1"] + of(t, "s", ("V5", "V6")).max(axis=1) > 1.05))
+        & (
+            (t["r_V1"] >= t["s_V1"])
+            | (t["r_V1"] + of(t, "s", ("V5", "V6")).max(axis=1) > 1.05)
+            | (t["s_V6"] > 0.3)
+        )
     ),
 )
 _is(
