@@ -43,7 +43,7 @@ def test_every_type_is_there_and_nothing_is_dropped(questions, tiny_cohort):
     counts = questions.counts()
     assert (counts["train"] > 0).all() and (counts.loc[["single-verify"]] > 0).all(axis=None)
     assert set(questions.table["attribute_type"]) == set(qa_reading.ATTRIBUTE_TYPES)
-    assert 7 <= len(questions) / len(tiny_cohort.table) <= 12
+    assert 12 <= len(questions) / len(tiny_cohort.table) <= qa_generator.PER_ECG + 1
     assert questions.table["template_id"].between(1, 70).all()
     fold = tiny_cohort.table["fold"].to_numpy()
     for split, folds in qa_generator.FOLDS.items():
@@ -51,6 +51,14 @@ def test_every_type_is_there_and_nothing_is_dropped(questions, tiny_cohort):
         assert np.isin(fold[part[["row1"]]], folds).all()
         second = part["row2"][part["row2"] >= 0]
         assert np.isin(fold[second], folds).all()
+
+
+def test_common_attributes_are_asked_about_more_often(questions):
+    asked = questions.table[
+        (questions.table["template_id"] == 1) & (questions.table["split"] == "train")
+    ]
+    counts = asked["attribute"].str[0].value_counts()
+    assert counts["sinus rhythm"] > 2 * counts.median() and counts.min() >= 1
 
 
 def test_published_vocabulary(shared, questions):

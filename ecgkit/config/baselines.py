@@ -54,7 +54,7 @@ class BaselinesConfig(KitConfig):
         choices=("paper", "reference"),
     )
     # training, the same for both
-    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=480, paper=50_000)
+    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=540, paper=50_000)
     batch_size: int = setting("questions a step", tiny=8, demo=32, paper=256)
     pair_share: float = setting(
         "share of training batches about two ECGs; -1 = as they occur",

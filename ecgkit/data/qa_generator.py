@@ -29,7 +29,8 @@ from ecgkit.data.qa_vocabulary import answer_classes
 from ecgkit.types import DataError
 
 SHARD = 10_000
-PER_ECG = 11.0  # questions per ECG, before rare attributes run out
+PER_ECG = 20.0  # questions per ECG, before rare attributes run out; the published PTB-XL set has 26
+FREQUENCY = 0.7  # 0: every attribute is asked about as often, 1: in proportion to who has it
 SHARE = {
     "single-verify": 0.40, "single-choose": 0.14, "single-query": 0.18,
     "comparison_consecutive-verify": 0.06, "comparison_consecutive-query": 0.04,
@@ -129,9 +130,17 @@ def _share(asks: list[Ask], total: int) -> list[tuple[Ask, int]]:
     )
     shared = []
     for some, count in zip(members, counts):
-        each = share_out([ask.capacity for ask in some], np.ones(len(some)), count)
+        each = share_out([ask.capacity for ask in some], [_worth(ask) for ask in some], count)
         shared += zip(some, each)
     return shared
+
+
+def _worth(ask: Ask) -> float:
+    """What is found often is asked about more often: ECGs with the second most frequent answer (of
+    a verify question mostly those with "yes"), to the power FREQUENCY.
+    """
+    sizes = sorted(len(rows) for _, rows in ask.groups)
+    return float(max(sizes[-2] if len(sizes) > 1 else sizes[-1], 1)) ** FREQUENCY
 
 
 def _with_wording(ask: Ask, count: int, rng) -> list[tuple]:

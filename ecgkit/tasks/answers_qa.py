@@ -3,14 +3,14 @@
 The published rule calls every class above 0.5 an answer; where three options share the probability,
 none may reach it. `AnswerSets.decode` instead picks the most probable of the answer sets that
 training questions of the same template had, with a weight on how common each was there; the weight
-is chosen on the valid split, for each model alike. Both rules are reported.
+is chosen on the valid split by question type, for each model alike. Both rules are reported.
 
 Letters: N questions, K answers, M answer sets of a template.
 
 Usage:
     sets = AnswerSets(questions, questions.index("train"))
-    weight = sets.choose_weight(valid_scores, questions.index("valid"))
-    predicted = sets.decode(scores, positions, weight)           # (n, K) 0/1
+    weights = sets.choose_weights(valid_scores, questions.index("valid"))
+    predicted = sets.decode_by_type(scores, positions, weights)           # (n, K) 0/1
     table = score_table(questions, positions, {"fusion": predicted}, patients)
 """
 
@@ -55,6 +55,17 @@ class AnswerSets:
                 predicted[i, list(counts.most_common(1)[0][0])] = 1
         return predicted
 
+    def decode_by_type(
+        self, scores: np.ndarray, positions: np.ndarray, weights: dict[str, float]
+    ) -> np.ndarray:
+        """`decode` with the weight of each question's type; a type without one gets 0."""
+        kinds = self.questions.table["question_type"].to_numpy()[positions]
+        predicted = np.zeros((len(positions), len(self.questions.classes)), dtype=np.float32)
+        for kind in set(kinds):
+            rows = np.flatnonzero(kinds == kind)
+            predicted[rows] = self.decode(scores[rows], positions[rows], weights.get(kind, 0.0))
+        return predicted
+
     def decode(self, scores: np.ndarray, positions: np.ndarray, weight: float = 0.0):
         """(n, K) probabilities -> (n, K) 0/1: the answer set S of the question's template with the
         largest log p(S) + weight * log(share of S in training).
@@ -78,6 +89,17 @@ class AnswerSets:
                 best = (odds[rows] @ sets.T + weight * share).argmax(1)
                 predicted[rows] = (sets[best] > 0) & valid[rows]
         return predicted.astype(np.float32)
+
+    def choose_weights(self, scores: np.ndarray, positions: np.ndarray) -> dict[str, float]:
+        """Question type -> weight, chosen among the valid questions of that type.
+
+        A model may have learnt to answer one type and not yet another.
+        """
+        kinds = self.questions.table["question_type"].to_numpy()[positions]
+        return {
+            kind: self.choose_weight(scores[kinds == kind], positions[kinds == kind])
+            for kind in sorted(set(kinds))
+        }
 
     def choose_weight(self, scores: np.ndarray, positions: np.ndarray) -> float:
         """The largest weight whose exact match lies within one standard error of the best one's.
