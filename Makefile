@@ -50,8 +50,9 @@ test: $(VENV)/.all ## install every extra and run the whole test suite
 lint: $(VENV)/.all ## check style of code and notebooks
 	$(BIN)/ruff check ecgkit tests benchmarks notebooks
 
-bench: $(VENV)/.all ## time ours beside a plain implementation, one script after the other
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.all ## time ours beside a plain way, check the simulator; REAL=ptbxl.zip: and against real ECGs
+	for name in store_reads preprocess simulator_truth; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(if $(REAL),$(BIN)/python benchmarks/realism.py "$(REAL)" && $(BIN)/python benchmarks/sim_to_real.py --real "$(REAL)")
 
 parity: $(VENV)/.core ## compare our models with the golden fixtures of the shared folder
 	$(BIN)/ecgkit parity

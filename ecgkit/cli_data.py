@@ -14,7 +14,7 @@ from pathlib import Path
 from ecgkit.config import KitConfig, RiskConfig
 from ecgkit.types import ConfigError, DataError
 
-_COHORT = ("fs", "seconds", "accept", "cohort_size")
+_COHORT = ("fs", "seconds", "accept", "cohort_size", "prevalence")
 _SUBSET = ("sample", "fraction", "sample_seed")
 _WORKERS = ("jobs", "backend", "scheduler")
 _OUTCOMES = ("outcomes", "outcome_map", "event_risk", "hazards", "baseline", "measured")
@@ -60,7 +60,9 @@ def add_commands(commands) -> None:
     synthesize.add_argument("--layout", default="ptbxl", choices=_LAYOUTS)
     synthesize.add_argument("--n", type=int, default=200, help="ECGs to write")
     synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--rates", default="500", help="Hz, e.g. 100,500 (PTB-XL's layout)")
+    synthesize.add_argument(
+        "--rates", default="", help="Hz: 100, 500 or 100,500 (default) in PTB-XL's layout, else 500"
+    )
     synthesize.add_argument(
         "--prevalence",
         default="learning",
@@ -271,8 +273,9 @@ def _print_columns(rows: list[tuple[str, ...]]) -> None:
 def _synthesize(args) -> int:
     from ecgkit.data.layouts import write_layout
 
+    asked = args.rates or ("100,500" if args.layout == "ptbxl" else "500")
     try:
-        rates = tuple(int(rate) for rate in args.rates.split(","))
+        rates = tuple(int(rate) for rate in asked.split(","))
     except ValueError:
         raise ConfigError(f"--rates is {args.rates!r}; give Hz, e.g. 100,500.") from None
     folder = write_layout(
@@ -285,7 +288,8 @@ def _synthesize(args) -> int:
         prevalence=args.prevalence,
     )
     print(f"{folder}: {args.n} simulated ECGs as {args.layout}")
-    print(f"Next: ecgkit data check --data {folder}")
+    rate = " --fs 500" if rates == (500,) and args.layout == "ptbxl" else ""
+    print(f"Next: ecgkit data check --data {folder}{rate}")
     return 0
 
 

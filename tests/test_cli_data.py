@@ -199,6 +199,16 @@ def test_synthesized_source_is_read_as_the_one_it_imitates(capsys, tmp_path, lay
     assert code == 2 and "there already" in err
 
 
+@pytest.mark.parametrize("rates", ["", "100", "500"])
+def test_what_synthesize_says_comes_next_works_as_printed(capsys, tmp_path, rates):
+    out = str(tmp_path / "few")
+    code, said, _ = run(capsys, "synthesize", "--n", "5", "--rates", rates, "--out", out)
+    following = said.split("Next: ecgkit data ")[1].split()
+    code, said, err = run(capsys, *following)
+    assert code == 0, err
+    assert "5 = 5 + 0" in said
+
+
 def test_synthesize_refuses_what_is_no_rate(capsys, tmp_path):
     code, _, err = run(capsys, "synthesize", "--rates", "fast", "--out", str(tmp_path / "new"))
     assert code == 2 and "--rates" in err and not (tmp_path / "new").exists()

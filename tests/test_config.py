@@ -33,6 +33,8 @@ def test_a_parameter_wins_over_the_preset():
         ({"FLAVOUR": "plain"}, "template, paraphrased"),
         ({"FS": 99}, "100, 250, 400 or 500"),
         ({"ECGQA": "somewhere"}, "DATA"),
+        ({"PREVALENCE": "ptbxl", "DATA": "somewhere"}, "PREVALENCE is 'ptbxl' but DATA is"),
+        ({"PREVALENCE": "hospital"}, "learning, ptbxl"),
         ({"COHORT_SIZE": 3}, "at least 20"),
         ({"SECONDS": "nan"}, "an hour at most"),
         ({"SECONDS": 1e9}, "an hour at most"),

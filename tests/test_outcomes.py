@@ -362,6 +362,9 @@ def test_hazards_that_cannot_be_read(tmp_path):
     [
         ({"outcome_map": "code-15"}, "OUTCOME_MAP is 'code-15' but OUTCOMES is empty"),
         ({"outcome_map": "mimic"}, "choose one of"),
+        ({"outcomes": "f.csv", "hazards": "h.yaml"}, "HAZARDS is 'h.yaml' but OUTCOMES is 'f.csv'"),
+        ({"outcomes": "f.csv", "baseline": "gompertz"}, "BASELINE is 'gompertz' but OUTCOMES"),
+        ({"outcomes": "f.csv", "measured": "truth"}, "MEASURED is 'truth' but OUTCOMES"),
         ({"baseline": "cox"}, "choose one of weibull, gompertz"),
         ({"death_scale": -1}, "DEATH_SCALE is -1"),
         ({"hr_age": float("nan")}, "HR_AGE is nan"),

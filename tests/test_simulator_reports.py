@@ -5,6 +5,7 @@ import pytest
 
 from ecgkit import runtime
 from ecgkit.data.synthetic import known_codes, simulate
+from ecgkit.data.synthetic.controls import LIMITS
 from ecgkit.reports import simulator_figures as gallery
 from ecgkit.reports import simulator_widget as bench
 from ecgkit.types import ConfigError
@@ -30,6 +31,31 @@ def test_st_and_rate_follow_their_knobs():
     assert truth_of(heart_rate=120)["heart_rate"] == pytest.approx(120, rel=0.05)
     still = truth_of(qrs_ms=140)
     assert still["pr_ms"] == pytest.approx(plain["pr_ms"], abs=6)  # PR does not move with the QRS
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_what_nobody_can_mean_is_refused_in_a_sentence(name):
+    least, most, _ = LIMITS[name]
+    for value in (least - 1, 2 * most + 1, float("nan")):
+        with pytest.raises(ConfigError, match=f"^{name} is .*; give {least} to"):
+            simulate("SR", **{"fs": 100, name: value})
+
+
+@pytest.mark.parametrize("name", [n for n in LIMITS if n not in ("seconds", "seed")])
+def test_at_the_ends_of_the_limits_there_is_an_ecg(name):
+    for value in LIMITS[name][:2]:
+        signal = simulate("SR", **{"fs": 100, name: value}).signal
+        assert np.isfinite(signal).all() and 0.2 < np.abs(signal).max() < 8
+    assert simulate("SR", fs=100, seconds=0.5).signal.shape == (12, 50)
+
+
+@pytest.mark.parametrize(
+    "codes", ["AFIB SR", "CLBBB CRBBB", "2AVB AFIB", "PACE WPW", "STACH SBRAD", "all"]
+)
+def test_statements_that_bar_each_other_still_give_an_ecg(codes):
+    codes = known_codes() if codes == "all" else codes.split()
+    signal = simulate(codes, fs=100, seed=2).signal
+    assert np.isfinite(signal).all() and 0.2 < np.abs(signal).max() < 8
 
 
 def test_turning_a_knob_redraws_the_page(monkeypatch):

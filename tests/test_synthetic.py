@@ -128,6 +128,8 @@ def test_cohort_appears_whole_and_is_not_rewritten(tmp_path):
 def test_bad_arguments_are_sentences(tmp_path):
     with pytest.raises(ConfigError, match="rates"):
         write_cohort(tmp_path / "x", 5, seed=0, rates=(250,))
+    with pytest.raises(ConfigError, match="seed of 0 or more"):
+        write_cohort(tmp_path / "x", 5, seed=-1)
     with pytest.raises(ConfigError, match="does not draw NOPE"):
         simulate(["NOPE"])
 

@@ -156,6 +156,11 @@ class KitConfig:
                 "recordings. "
                 "Give DATA the PTB-XL folder or .zip, or leave ECGQA empty."
             )
+        if self.prevalence != "learning" and not self.simulated:
+            raise ConfigError(
+                f"PREVALENCE is {self.prevalence!r} but DATA is {self.data!r}: it sets how often "
+                "findings are simulated. Leave it out, or set DATA to 'synthetic'."
+            )
         if self.sample < 0 or not 0 < self.fraction <= 1:
             raise ConfigError(
                 f"SAMPLE is {self.sample} and FRACTION {self.fraction}; SAMPLE counts from 0 (all) "

@@ -133,6 +133,12 @@ class RiskConfig(KitConfig):
                 f"OUTCOME_MAP is {self.outcome_map!r} but OUTCOMES is empty; name the file or "
                 "folder that the map reads."
             )
+        for name, untouched in (("hazards", ""), ("baseline", "weibull"), ("measured", "codes")):
+            if self.outcomes and getattr(self, name) != untouched:
+                raise ConfigError(
+                    f"{name.upper()} is {getattr(self, name)!r} but OUTCOMES is {self.outcomes!r}: "
+                    f"only simulated follow-up has a hazard to choose. Leave one of them out."
+                )
         if not 1 <= self.test_folds <= 5:
             raise ConfigError(f"TEST_FOLDS is {self.test_folds}; hold out 1 to 5 of ten folds.")
         if self.base_features % 2:

@@ -22,7 +22,6 @@ from ecgkit.data.outcomes_factors import Hazards, male
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 CENSORED, FAILURE, DEATH = 0, 1, 2
-BASELINES = ("weibull", "gompertz")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.data.synthetic import anatomy, artefacts, findings
 from ecgkit.data.synthetic import render as drawing
-from ecgkit.data.synthetic.controls import set_measures
+from ecgkit.data.synthetic.controls import check_measures, set_measures
 from ecgkit.data.synthetic.patients import NO_P_WAVE
 from ecgkit.data.synthetic.rhythm import draw_beats
 from ecgkit.data.synthetic.tables import COLUMNS, RATES, record_name, truth_table, write_cohort
@@ -50,8 +50,14 @@ def simulate(
 
     `heart_rate` (beats/min), `qrs_ms`, `axis_deg` and `st_mv` (added in V4 and V5) override what
     the findings would give; `sex` 0 male, 1 female. `meta["truth"]` holds what was drawn: `truth`'s
-    columns, and `beats` (time_s, label). Raises ConfigError for a code the simulator does not draw.
+    columns, and `beats` (time_s, label). Codes that cannot stand together (AFIB and SR) are drawn
+    one over the other, in the order of `findings.EFFECTS`; cohorts have none such. Raises
+    ConfigError for a code the simulator does not draw and for a number beyond `controls.LIMITS`.
     """
+    check_measures(
+        heart_rate=heart_rate, qrs_ms=qrs_ms, axis_deg=axis_deg, st_mv=st_mv,
+        age=age, sex=sex, fs=fs, seconds=seconds, seed=seed,
+    )  # fmt: skip
     codes = [codes] if isinstance(codes, str) else list(codes)
     unknown = [c for c in codes if c not in findings.EFFECTS and c not in findings.DESCRIPTIVE]
     if unknown:

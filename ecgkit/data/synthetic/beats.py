@@ -16,9 +16,6 @@ import numpy as np
 # Kinds. SINUS of ventricles: the record's own rhythm as they get it (sinus, fibrillation, flutter,
 # re-entry); of atria: the heart's own P wave. ATRIAL: from another focus, as a rule premature.
 SINUS, VENTRICULAR, ATRIAL, JUNCTIONAL, ESCAPE, PACED, RETROGRADE, FLUTTER = range(8)
-KIND_NAMES = (
-    *("sinus", "ventricular", "atrial", "junctional", "escape", "paced", "retrograde", "flutter"),
-)
 # Which QRS is drawn: the heart's own, its E waves, its F waves, its own with AB (aberrant) behind.
 OWN, FIRST, SECOND, ABERRANT = range(4)
 # Values of `Hearts.av_block` (COMPLETE: junctional escape, COMPLETE_WIDE: ventricular) and `paced`.

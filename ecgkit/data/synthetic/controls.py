@@ -2,6 +2,7 @@
 knob and watches the ECG follow.
 
 Usage:
+    check_measures(heart_rate=75, qrs_ms=140)      # or a sentence: what is wrong, what to give
     set_measures(hearts, qrs_ms=140, axis_deg=-60, st_mv=-0.15)
 """
 
@@ -12,11 +13,36 @@ import numpy as np
 from ecgkit.data.synthetic.hearts import LEADS8, QRS_WAVES, Hearts, J
 from ecgkit.data.synthetic.shaping import turn_axis, widen_qrs
 from ecgkit.data.synthetic.truth import net_axis
+from ecgkit.types import ConfigError
+
+# What may be set by hand: least, most, unit. Beyond it nothing is drawn that could be meant (clocks
+# tick 222 times a minute at most, a QRS above 300 ms runs into its own T).
+LIMITS = {
+    "heart_rate": (20, 220, "beats/min"),
+    "qrs_ms": (40, 300, "ms"),
+    "axis_deg": (-360, 360, "degrees"),
+    "st_mv": (-2, 2, "mV"),
+    "age": (0, 120, "years"),
+    "sex": (0, 1, "(0 male, 1 female)"),
+    "fs": (50, 2000, "Hz"),
+    "seconds": (0.5, 3600, "s"),
+    "seed": (0, 2**63 - 1, "(a whole number)"),
+}
 
 # ST shifts most where the left ventricle faces the lead, and the other way round behind it.
 _ST_SHARE = {
     "I": 0.6, "II": 0.8, "V1": -0.3, "V2": 0.2, "V3": 0.7, "V4": 1.0, "V5": 1.0, "V6": 0.8,
 }  # fmt: skip
+
+
+def check_measures(**given) -> None:
+    """Raises ConfigError unless each of `given` (names of LIMITS) is None or within its limits; NaN
+    is not.
+    """
+    for name, value in given.items():
+        least, most, unit = LIMITS[name]
+        if value is not None and not least <= value <= most:
+            raise ConfigError(f"{name} is {value}; give {least} to {most} {unit}.")
 
 
 def set_measures(

@@ -1,7 +1,7 @@
 """How often each statement stands in a simulated cohort, and with what: two tables of prevalence,
 one of company.
 
-"ptbxl" repeats PTB-XL; "learning" keeps the order of things but lifts what is rare, so that 2,400
+"ptbxl" repeats PTB-XL; "learning" keeps the order of things but lifts what is rare, so that 4,000
 ECGs hold enough of each statement to learn it. What stands with what is the same in both.
 
 Usage:

@@ -49,12 +49,13 @@ def write_cohort(
     lifted, or "ptbxl", as often as in PTB-XL. The folder appears whole or not at all; an existing
     one of that name is left as it is when it is complete. Same arguments, same files, whatever
     `jobs`, on one kind of processor with one numpy (which round matrix products in their own way).
+    Raises ConfigError for what does not fit together, DataError when something else is in `folder`.
     """
     rates = tuple(sorted(rates))
-    if not rates or set(rates) - set(RATES) or n_ecgs < 1:
+    if not rates or set(rates) - set(RATES) or n_ecgs < 1 or seed < 0:
         raise ConfigError(
-            f"write_cohort got n_ecgs={n_ecgs}, rates={rates}; "
-            f"give at least 1 ECG and rates out of {RATES}."
+            f"write_cohort got n_ecgs={n_ecgs}, seed={seed}, rates={rates}; "
+            f"give at least 1 ECG, a seed of 0 or more and rates out of {RATES}."
         )
     share(prevalence)  # refuses an unknown one before a folder is made
 
