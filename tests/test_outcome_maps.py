@@ -137,6 +137,11 @@ def test_a_file_of_no_use_is_one_sentence(tmp_path, six):
     path.write_text("patient_id,ecg_id\n1,1\n")
     with pytest.raises(DataError, match="no column time_days, event"):
         read_outcomes(path, six)
+    path.write_text("patient_id;ecg_id;time_days;event\n1;1;30;1\n")
+    with pytest.raises(DataError, match="between commas, and has 'patient_id;ecg_id"):
+        read_outcomes(path, six)
+    with pytest.raises(DataError, match="that is a folder; give a CSV"):
+        read_outcomes(tmp_path, six)
     path.write_text("patient_id,ecg_id,time_days,event\n")
     with pytest.raises(DataError, match="no rows"):
         read_outcomes(path, six)

@@ -75,6 +75,7 @@ class Sieve:
 
 
 def nobody() -> pd.DataFrame:
+    """The list of what was left out when nothing was: no rows."""
     return pd.DataFrame(columns=LISTED)
 
 
@@ -91,7 +92,8 @@ def read_csv(path: str | Path) -> Sieve:
     missing = [column for column in REQUIRED if column not in given]
     if missing:
         raise DataError(
-            f"{name} has no column {', '.join(missing)}; it needs {', '.join(REQUIRED)}."
+            f"{name} has no column {', '.join(missing)}; it needs {', '.join(REQUIRED)}, between "
+            f"commas, and has {', '.join(map(repr, given.columns[:6]))}."
         )
     given["time_days"], given["event"] = numbers(given["time_days"]), numbers(given["event"])
     own = [c for c in given if c not in (*REQUIRED, "age", "sex", "cause", "row", "fold")]
@@ -111,7 +113,8 @@ def text_table(path: str | Path) -> tuple[pd.DataFrame, list[dict], str]:
     """(a CSV with every cell as text, NaN where empty; its too long lines; its name)."""
     found = runtime.find_path(path)
     if found is None or not found.is_file():
-        raise DataError(f"OUTCOMES names {str(path)!r}, but there is no such file; give a CSV.")
+        what = "that is a folder" if found else "there is no such file"
+        raise DataError(f"OUTCOMES names {str(path)!r}, but {what}; give a CSV.")
     raw = found.read_bytes()
     try:
         raw = gzip.decompress(raw) if found.suffix == ".gz" else raw

@@ -217,6 +217,7 @@ def _words(value, key: str, at: str) -> tuple[str, ...]:
 
 @functools.cache
 def kit_hazards() -> Hazards:
+    """The kit's own table, ecgkit/data/hazards.yaml, read once."""
     return read_hazards()
 
 

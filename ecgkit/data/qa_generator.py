@@ -89,8 +89,8 @@ def write_questions(
         drawn[split] = _draw_split(facts, table, split, rng, per_ecg)
     if not any(drawn.values()):
         raise DataError(
-            f"No question can be written about these {len(table)} ECGs: none has a statement that "
-            "questions ask about; give ECGQA, or ECGs with SCP or SNOMED CT codes."
+            f"No question can be written about these {len(table)} ECGs: no two of a split answer "
+            "one differently; give more ECGs (with SCP or SNOMED CT codes), or ECGQA."
         )
     numbers = _question_ids(drawn)
     for split, samples in drawn.items():
