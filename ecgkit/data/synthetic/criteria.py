@@ -66,8 +66,8 @@ def _in_regions(kind: str, text: str, source: str, test: Callable, regions: dict
 
 _is(
     "NORM",
-    "sinus rhythm 50-100/min, PR 110-205 ms, QRS < 115 ms, QTc < 465 ms, axis -30 to 100 degrees, "
-    "no Q waves, ST not 0.1 mV down",
+    "sinus rhythm, PR 110-205 ms, QRS < 115 ms, QTc < 465 ms, axis -30 to 100 degrees, no Q waves, "
+    "ST not 0.1 mV down; its rate is told by SR, SBRAD or STACH",
     CHOU,
     w.ordinary,
 )
@@ -156,7 +156,7 @@ _is(
     "CRBBB",
     "QRS >= 120 ms, R' or a broad R in V1 or V2, S of 40 ms in I or V6",
     AHA3,
-    lambda t: (t["qrs_ms"] >= 120) & w.right_pattern(t) & ((t["sd_I"] >= 40) | (t["sd_V6"] >= 40)),
+    w.right_block,
 )
 _is(
     "IRBBB",
@@ -166,24 +166,25 @@ _is(
 )
 _is(
     "LAFB",
-    "axis -45 to -90 degrees, R in aVL, rS in II, III, aVF, QRS below 120 ms",
+    "axis -45 to -90 degrees, R in aVL, rS in II, III, aVF, QRS below 120 ms unless RBBB widens it",
     AHA3,
     lambda t: (
         t["axis_deg"].between(-90, -44)
         & (of(t, "s", INFERIOR) > of(t, "r", INFERIOR)).all(axis=1)
         & (t["r_aVL"] > t["s_aVL"])
-        & (t["qrs_ms"] < 120)
+        & w.narrow_but_for_rbbb(t)
     ),
 )
 _is(
     "LPFB",
-    "axis 90 to 180 degrees, rS in I and aVL, qR in III and aVF, QRS below 120 ms",
+    "axis 90 to 180 degrees, rS in I and aVL, qR in III and aVF, QRS below 120 ms unless RBBB "
+    "widens it",
     AHA3,
     lambda t: (
         t["axis_deg"].between(90, 180)
         & (of(t, "s", ("I", "aVL")) > of(t, "r", ("I", "aVL"))).all(axis=1)
         & (of(t, "q", ("III", "aVF")) > 0).all(axis=1)
-        & (t["qrs_ms"] < 120)
+        & w.narrow_but_for_rbbb(t)
     ),
 )
 _is(
@@ -242,9 +243,9 @@ _is(
 )
 _is(
     "LAO/LAE",
-    "P >= 120 ms, or its negative end in V1 >= 0.1 mV x 40 ms",
-    AHA5,
-    lambda t: (t["p_ms"] >= 120) | (t["ptf_V1"] >= 4.0),
+    "P >= 120 ms, and its negative end in V1 >= 0.1 mV x 30 ms",
+    f"{AHA5}; Morris et al. 1964",
+    lambda t: (t["p_ms"] >= 120) & (t["ptf_V1"] >= 3.0),
 )
 _is(
     "RAO/RAE",
@@ -295,13 +296,18 @@ _is(
     "QWAVE",
     "Q >= 30 ms and 0.1 mV in two neighbouring leads",
     UDMI,
-    lambda t: neighbours(t, q_wave),
+    lambda t: neighbours(t, q_wave, w.NEIGHBOURS),
 )
 _is(
     "ABQRS",
-    "QRS above 110 ms, Q waves, poor R progression, or notches in two leads (Das 2006)",
+    "QRS above 110 ms, Q waves, poor R progression, or notches in two leads of a wall",
     AHA3,
-    lambda t: (t["qrs_ms"] > 110) | neighbours(t, q_wave) | w.front_scar(t) | (t["n_notched"] >= 2),
+    lambda t: (
+        (t["qrs_ms"] > 110)
+        | neighbours(t, q_wave, w.NEIGHBOURS)
+        | w.front_scar(t)
+        | (t["n_notched"] >= 2)
+    ),
 )
 
 # --- ST and T -------------------------------------------------------------------------------------
@@ -340,7 +346,7 @@ _is(
 )
 _is(
     "NDT NT_",
-    "T below a tenth of R or 0.1 mV, or inverted, in two neighbouring leads with upright QRS",
+    "T below a tenth of R or 0.1 mV where QRS is upright, or inverted, in two neighbouring leads",
     AHA4,
     lambda t: neighbours(t, w.t_low),
 )
@@ -366,7 +372,7 @@ _is(
 )
 _is(
     "EL",
-    "T >= 0.5 mV and narrow in two of V2-V4, or T low and ST <= -0.05 mV",
+    "T >= 0.6 mV in two of V2-V4 and below 90 ms wide at half height, or T low and ST <= -0.05 mV",
     CHOU,
     w.electrolytes,
 )

@@ -19,6 +19,9 @@ ANTEROLATERAL, CHEST = ("I", "aVL", "V3", "V4", "V5", "V6"), tuple(f"V{i}" for i
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 _CHAINS = (("aVL", "I"), ("II", "aVF", "III"), CHEST)
 NEIGHBOURS = [pair for chain in _CHAINS for pair in zip(chain, chain[1:])]
+# For ST and T also I and II, between which -aVR lies in Cabrera's order (Wagner et al. 2009): it is
+# their mean, so that what both show it shows.
+_OF_ST_T = [*NEIGHBOURS, ("I", "II")]
 
 
 def of(t: pd.DataFrame, name: str, leads: Sequence[str]) -> np.ndarray:
@@ -31,9 +34,9 @@ def some(hits: np.ndarray, count: int = 2) -> np.ndarray:
     return hits.sum(axis=1) >= count
 
 
-def neighbours(t: pd.DataFrame, hit: Callable) -> np.ndarray:
+def neighbours(t: pd.DataFrame, hit: Callable, pairs=_OF_ST_T) -> np.ndarray:
     """(N,) two neighbouring leads at once; `hit(t, leads)` gives (N, L) bool."""
-    first, second = zip(*NEIGHBOURS)
+    first, second = zip(*pairs)
     return (hit(t, first) & hit(t, second)).any(axis=1)
 
 
@@ -52,10 +55,16 @@ def t_down(t, leads) -> np.ndarray:
 
 
 def t_low(t, leads) -> np.ndarray:
-    """T below a tenth of R or 0.1 mV, with the R of an upright QRS."""
+    """T below a tenth of R or 0.1 mV, with the R of an upright QRS, or inverted by 0.1 mV.
+
+    Told by the leads whose T is upright in health: not by aVR, III and V1, by aVL only with an R
+    of 0.3 mV; inverted by I, II and V3-V6 (Rautaharju 2009).
+    """
     r, high = of(t, "r", leads), of(t, "t", leads)
     upright = r > of(t, "s", leads) + of(t, "q", leads)
-    return upright & (high <= np.maximum(0.1 * r, 0.1))
+    told = ~np.isin(leads, ("aVR", "III", "V1")) & ((np.asarray(leads) != "aVL") | (r > 0.3))
+    low = told & upright & (high <= np.maximum(0.1 * r, 0.1))
+    return low | (np.isin(leads, ("I", "II", "V3", "V4", "V5", "V6")) & (high <= -0.1))
 
 
 def no_r(t, leads) -> np.ndarray:
@@ -119,13 +128,28 @@ def right_pattern(t) -> np.ndarray:
     return (of(t, "r2", ("V1", "V2")) > 0).any(axis=1) | ((t["s_V1"] < 0.1) & (t["rd_V1"] >= 50))
 
 
+def right_block(t) -> np.ndarray:
+    """QRS >= 120 ms, R' or a broad R in V1 or V2, S of 40 ms in I or V6."""
+    return (t["qrs_ms"] >= 120) & right_pattern(t) & ((t["sd_I"] >= 40) | (t["sd_V6"] >= 40))
+
+
+def narrow_but_for_rbbb(t) -> np.ndarray:
+    """QRS below 120 ms, or the pattern of RBBB: with it a fascicle's block is bifascicular, and
+    what widens the QRS is the other block (Surawicz 2009). The axis is that of the first part.
+    """
+    return (t["qrs_ms"] < 120) | right_block(t)
+
+
 def large_left(t) -> np.ndarray:
     return (t["sokolow_mv"] >= 3.5) | (t["cornell_mv"] >= 2.8) | (t["r_aVL"] >= 1.1)
 
 
 def ordinary(t) -> np.ndarray:
-    """Rate, intervals, axis within their limits, no infarct's Q, no ST-T of ischaemia."""
-    calm = t["heart_rate"].between(50, 100) & has_p(t) & t["pr_ms"].between(110, 205)
+    """Intervals and axis within their limits, no infarct's Q, no ST-T of ischaemia.
+
+    PTB-XL's readers write NORM beside SBRAD and STACH: it says that the form is normal.
+    """
+    calm = has_p(t) & t["pr_ms"].between(110, 205)
     shape = (t["qrs_ms"] < 115) & t["axis_deg"].between(-30, 100) & (t["qtc_ms"] < 465)
     scar = some(q_wave(t, INFERIOR)) | some(q_wave(t, LATERAL))
     return calm & shape & ~scar & ~neighbours(t, st_down(0.1))
@@ -151,7 +175,7 @@ def wide_premature(t) -> np.ndarray:
 
 
 def electrolytes(t) -> np.ndarray:
-    tall = some(of(t, "t", ("V2", "V3", "V4")) >= 0.5) & (t["t_width"] < 110)
+    tall = some(of(t, "t", ("V2", "V3", "V4")) >= 0.6) & (t["t_width"] < 90)
     return tall | (neighbours(t, t_low) & neighbours(t, st_down(0.05)))
 
 

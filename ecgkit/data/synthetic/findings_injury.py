@@ -16,6 +16,7 @@ from ecgkit.data.synthetic import regions
 from ecgkit.data.synthetic.hearts import Hearts, T
 from ecgkit.data.synthetic.regions import draw_pattern, grown
 from ecgkit.data.synthetic.scars import front_scar
+from ecgkit.data.synthetic.shaping import qrs_beat
 
 
 def of_kinds(draw, h: Hearts, rows, u, rng, shares: dict) -> None:
@@ -213,14 +214,20 @@ def st_elevation(h: Hearts, rows, u, rng):
     of_kinds(draw, h, rows, u, rng, shares)
 
 
+_T_OF_ANEURYSM = 0.30  # of the QRS in the same lead, at the most
+
+
 def aneurysm(h: Hearts, rows, u, rng):
     """ANEUR: QS or Q > 20 ms with ST >= 0.1 mV up in two of V2-V4, coved, T low or shallow
     inverted, weeks after the infarct (Smith et al. 2005: T/QRS below 0.36).
     """
     n = len(rows)
     loss = draw_pattern("anterior", n, rng)
-    front_scar(h, rows, np.maximum(u, 0.5), loss, rng)
+    front_scar(h, rows, np.maximum(u, 0.5), loss, rng, most_poor=0.0)
     regions.level_st(h, rows, rng, slope=-0.2)
     regions.weaken_t(h, rows, rng.uniform(0.2, 0.6, n))
     h.local[rows, T] += (0.15 * u * rng.random(n))[:, None] * loss
     regions.raise_st(h, rows, loss, "anterior", grown(u, 0.10, 0.35, "anterior", rng))
+    beat = qrs_beat(h, rows)
+    highest = _T_OF_ANEURYSM * (beat.max(axis=2) - beat.min(axis=2))
+    regions.lower_t(h, rows, loss, "anterior", -highest, count=3)

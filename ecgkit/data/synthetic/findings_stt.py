@@ -14,7 +14,7 @@ import numpy as np
 from ecgkit.data.synthetic import regions
 from ecgkit.data.synthetic.findings_injury import of_kinds
 from ecgkit.data.synthetic.hearts import Hearts, J, T, U
-from ecgkit.data.synthetic.regions import draw_pattern, grown
+from ecgkit.data.synthetic.regions import PAIRS, draw_pattern, grown
 from ecgkit.data.synthetic.shaping import LEAD, spread
 
 # Leads in which a low T means something; in III and aVL health has it as well.
@@ -34,13 +34,20 @@ _WHERE_T_FAILS = {
 def _flatten(h: Hearts, rows, u, region: str, rng, count: int = 2) -> None:
     """T in `count` leads of the region to a tenth of R at u = 0.35, below zero at u = 1."""
     n = len(rows)
+    tall = regions.r_heights(regions.placed(h, rows))
+    if region == "inferior":  # a heart that lies across has no R there: its T fails elsewhere
+        across = tall[:, LEAD["aVF"]] < 0.35
+        if across.any():
+            _flatten(h, rows[across], u[across], "diffuse", rng, count)
+            _flatten(h, rows[~across], u[~across], "inferior", rng, count)
+            return
     regions.weaken_t(h, rows, rng.uniform(0.60, 0.97, n))
     regions.weaken_st(h, rows, rng.uniform(0.1, 0.6, n))
-    tall = regions.r_heights(regions.placed(h, rows))
     share = (0.083 + 0.28 * (0.35 - u).clip(0) - 0.10 * (u - 0.35).clip(0)) * spread(rng, n, 0.08)
     counted = (tall > 0.35) & _TOLD_BY
     goal = np.minimum(share[:, None] * np.maximum(tall, 0.3), 0.20)
-    regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, counted)
+    pairs = PAIRS if count == 2 else ()
+    regions.lower_t(h, rows, draw_pattern(region, n, rng), region, -goal, count, counted, pairs)
 
 
 def t_nondiagnostic(h: Hearts, rows, u, rng):
@@ -78,7 +85,7 @@ def t_inverted(h: Hearts, rows, u, rng):
         n = len(rows)
         regions.weaken_t(h, rows, rng.uniform(0.4, 0.9, n))
         depth = grown(u, 0.10, 0.50, region, rng)
-        regions.lower_t(h, rows, draw_pattern(region, n, rng), region, depth)
+        regions.lower_t(h, rows, draw_pattern(region, n, rng), region, depth, pairs=PAIRS)
 
     shares = {
         "diffuse": 0.25,

@@ -29,6 +29,7 @@ _LEAST_T = np.array([0.11, 0.15, -9, 0.11, 0.19, 0.19, 0.16, 0.13])
 _LEAST_ST_III, _LEAST_T_AVF, _T_OF_R = -0.03, 0.06, 0.115  # mV, mV, share of R
 _EIGHT = [LEAD[name] for name in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")]
 _BACK = 0.85
+_FIRST_R = 0.06  # mV in II, and so in III and aVF
 _NOT_SEPTAL = np.array([1, 1, 0, 0, 0.3, 1, 1, 1])
 _SEPTAL_R = {"V1": 0.03, "V2": 0.08, "V3": 0.12}  # mV the first r has at the least
 _LIMB_GROUPS = [[LEAD[lead] for lead in g.split()] for g in ("II III aVF", "I aVL V5 V6")]
@@ -43,12 +44,14 @@ def keep_normal(h: Hearts) -> None:
 
 def _keep_q(h: Hearts) -> None:
     """No Q of 28 ms and 0.09 mV in two neighbouring limb leads; some r in V1-V3."""
-    for _ in range(2):
-        beat = qrs_beat(h, slice(None))
-        deep, wide, _ = scars.q_waves(beat)
+    beat, rows = qrs_beat(h, slice(None)), np.arange(len(h))
+    for _ in range(4):
+        deep, wide, _ = scars.q_waves(beat[rows])
         q = (deep >= 0.09) & (wide >= 28)
-        rows = np.flatnonzero(np.any([q[:, g].sum(axis=1) >= 2 for g in _LIMB_GROUPS], axis=0))
+        rows = rows[np.any([q[:, g].sum(axis=1) >= 2 for g in _LIMB_GROUPS], axis=0)]
         h.local[rows, Q] -= 0.5 * _NOT_SEPTAL * h.amplitudes()[rows, Q].clip(None, 0)
+        h.local[rows, Q, 1] += _FIRST_R  # a heart that lies across begins with an r in III and aVF
+        beat[rows] = qrs_beat(h, rows)
     for name, least in _SEPTAL_R.items():
         r = beat[:, LEAD[name]].max(axis=1)
         h.local[:, Q, _EIGHT.index(LEAD[name])] += 2.0 * (least - r).clip(0)

@@ -48,6 +48,9 @@ _READ_IN = {
 READ_IN = {name: [LEAD[lead] for lead in leads.split()] for name, leads in _READ_IN.items()}
 # T waves and ST are smaller in the limb leads and grow less there.
 LIMB_ONLY = ("inferior", "high lateral")
+# Leads that lie side by side, the limb leads in Cabrera's order (Wagner et al. 2009).
+_SIDE_BY_SIDE = "aVL-I I-II II-aVF aVF-III V1-V2 V2-V3 V3-V4 V4-V5 V5-V6"
+PAIRS = [tuple(LEAD[lead] for lead in pair.split("-")) for pair in _SIDE_BY_SIDE.split()]
 _AUDIBLE = 0.25  # a lead that gets less than this share of the loudest one is not counted on
 J_PLUS = 0.060  # s
 
@@ -120,9 +123,9 @@ def r_heights(some: Hearts) -> np.ndarray:
     return np.maximum(twelve(main) * 0.8, 0)
 
 
-def factor_to(now, step, goal, leads, count: int = 2, counted=True) -> np.ndarray:
-    """(n,) the factor f >= 0 at which `count` of `leads` have now + f * step <= goal; 0 where no
-    lead can get there.
+def factor_to(now, step, goal, leads, count: int = 2, counted=True, pairs=()) -> np.ndarray:
+    """(n,) the factor f >= 0 at which `count` of `leads` have now + f * step <= goal, or where
+    `pairs` of leads are given, both of one pair; 0 where no lead can get there.
 
     `now`, `step` (n, C12), `goal` (n,) or (n, C12), `counted` (n, C12) bool. Leads that hardly hear
     the step do not count.
@@ -131,8 +134,14 @@ def factor_to(now, step, goal, leads, count: int = 2, counted=True) -> np.ndarra
     heard = step < -_AUDIBLE * np.abs(step[:, leads]).max(axis=1, keepdims=True)
     heard = (heard & counted)[:, leads]
     wanted = (goal - now)[:, leads] / np.where(heard, step[:, leads], -1)
-    wanted = np.sort(np.where(heard, np.maximum(wanted, 0), np.inf), axis=1)
-    factor = wanted[np.arange(len(now)), heard.sum(axis=1).clip(1, count) - 1]
+    wanted = np.where(heard, np.maximum(wanted, 0), np.inf)
+    ranked = np.sort(wanted, axis=1)
+    factor = ranked[np.arange(len(now)), heard.sum(axis=1).clip(1, count) - 1]
+    at = {lead: i for i, lead in enumerate(leads)}
+    both = [wanted[:, [at[a], at[b]]].max(axis=1) for a, b in pairs if a in at and b in at]
+    if both:
+        nearest = np.min(both, axis=0)
+        factor = np.where(np.isfinite(nearest), nearest, factor)
     return np.where(np.isfinite(factor), factor, 0)
 
 
@@ -200,10 +209,12 @@ def weaken_t(h: Hearts, rows, factor) -> None:
     h.local[rows, T] *= factor
 
 
-def lower_t(h: Hearts, rows, loss, region: str, depth, count: int = 2, counted=True) -> None:
-    """Adds `loss` to T until it is at most -depth mV, (n,) or (n, C12), in `count` leads."""
+def lower_t(h: Hearts, rows, loss, region: str, depth, count=2, counted=True, pairs=()) -> None:
+    """Adds `loss` to T until it is at most -depth mV, (n,) or (n, C12), in `count` leads or in
+    both of one of `pairs`.
+    """
     now = twelve(t_level(placed(h, rows)))
-    f = factor_to(now, twelve(loss), -np.asarray(depth), READ_IN[region], count, counted)
+    f = factor_to(now, twelve(loss), -np.asarray(depth), READ_IN[region], count, counted, pairs)
     h.local[rows, T] += f.clip(0, 2.0)[:, None] * loss
 
 

@@ -117,14 +117,14 @@ def lost_r(leads, height):
 # --- the front wall -------------------------------------------------------------------------------
 
 
-def front_scar(h: Hearts, rows, u, loss, rng) -> None:
+def front_scar(h: Hearts, rows, u, loss, rng, most_poor: float = 1.0) -> None:
     """Two faces of one scar: QS or Q > 20 ms in V2 or V3, or R lost from V1 to V3 (V4).
 
     The lesser scar shows as poor R progression, R of 0.3 mV or less in V3 (Zema & Kligfield 1982)
-    and still smaller before it.
+    and still smaller before it; `most_poor` is the largest share of that face.
     """
     place_x(h, rows, rng, 40)
-    poor = rng.random(len(rows)) < 0.9 - 0.8 * u
+    poor = rng.random(len(rows)) < np.minimum(0.9 - 0.8 * u, most_poor)
     if poor.any():
         lose_r(h, rows[poor], u[poor], loss[poor], rng)
     deep = np.flatnonzero(~poor)

@@ -17,8 +17,9 @@ Where the waves begin and end, on all leads together (the earliest onset, the la
 
 Single ones: p_II, p_V1 (mV above the baseline), ptf_V1 (mV ms: depth times length of P's negative
 end, Morris 1964), rd_V1, rd_V2, sd_I, sd_V6 (ms that r, s last), peak_V6 (ms from QRS onset to the
-top of R), n_notched (leads with a notch in R or S, or an R' outside V1-V2), t_width (ms at half
-height, tallest lead), pvc_ms (QRS of the ectopic beat; NaN without one).
+top of R), n_notched (leads of one wall with a notch in R or S, or an R' outside V1-V2, the wall
+with most of them: Das et al. 2006), t_width (ms at half height, tallest lead), pvc_ms (QRS of the
+ectopic beat; NaN without one).
 
 Shape letters: N hearts, C12 leads, T samples.
 
@@ -43,6 +44,10 @@ J_PLUS = 0.060  # s
 # Stretch looked at, s before and after the R peak.
 _P_SPAN, _QRS_SPAN, _T_SPAN = (0.60, 0.06), (0.16, 0.28), (0.00, 0.90)
 _LEAD = {name: c for c, name in enumerate(LEADS)}
+_WALLS = [
+    [_LEAD[name] for name in wall.split()]
+    for wall in ("II III aVF", "I aVL V5 V6", "V1 V2 V3 V4 V5")
+]
 NOTCH = 0.075  # mV a notch is deep at least, or an R' high
 
 
@@ -139,18 +144,20 @@ def _deflections(qrs: np.ndarray) -> tuple[dict, dict]:
 
 
 def _n_notched(qrs: np.ndarray, peaks: dict) -> np.ndarray:
-    """(N,) leads whose QRS turns back towards the baseline by NOTCH and out again, or has an R'
-    outside V1-V2: all ways outward together are then longer than to the tips of q, r, s and r2.
+    """(N,) leads of one wall whose QRS turns back towards the baseline by NOTCH and out again, or
+    has an R' outside V1-V2: all ways outward together are then longer than to the tips of q, r, s
+    and r2.
     """
     outward = np.diff(np.abs(qrs), axis=2).clip(0, None).sum(axis=2)
     notched = outward - sum(peaks[name] for name in ("q", "r", "s", "r2")) > NOTCH
     other = np.ones(len(LEADS), bool)
     other[[_LEAD["V1"], _LEAD["V2"]]] = False
-    return (notched | ((peaks["r2"] > NOTCH) & other)).sum(axis=1)
+    notched |= (peaks["r2"] > NOTCH) & other
+    return np.max([notched[:, wall].sum(axis=1) for wall in _WALLS], axis=0)
 
 
 def n_notched(qrs: np.ndarray) -> np.ndarray:
-    """(N,) leads of a QRS (N, C12, T) with a notch."""
+    """(N,) leads of one wall with a notch, of a QRS (N, C12, T); the wall with most of them."""
     return _n_notched(qrs, _deflections(qrs)[0])
 
 
