@@ -8,6 +8,7 @@ Usage:
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,28 +100,28 @@ def write_wfdb(
             f"write_wfdb got samples {adc.dtype} {adc.shape} for {len(names)} records of "
             f"{len(LEADS)} leads; give int16 of shape (records, leads, samples)."
         )
-    folder = Path(folder)
-    for sub in {(folder / name).parent for name in names}:
-        sub.mkdir(parents=True, exist_ok=True)
+    for sub in {os.path.dirname(f"{folder}/{name}") for name in names}:
+        os.makedirs(sub, exist_ok=True)
     order = [LEADS.index(canonical_lead(lead)) for lead in style.leads]
     if order != sorted(order):
         adc = adc[:, order]
     first = adc[:, :, 0].tolist()
-    total = adc.sum(axis=2, dtype=np.int64)
-    checksum = (total.astype(np.int16) if style.mat else total % 65536).tolist()
-    frames = np.ascontiguousarray(adc.transpose(0, 2, 1)).astype(
-        "<i2", copy=False
-    )  # (N, T, C), sample by sample
+    total = adc.view(np.uint16).sum(axis=2, dtype=np.uint16)  # wraps round at 65536
+    checksum = (total.view(np.int16) if style.mat else total).tolist()
+    frames = np.empty((len(adc), adc.shape[2], len(order)), "<i2")  # sample by sample
+    for c in range(len(order)):
+        frames[:, :, c] = adc[:, c]
     for n, name in enumerate(names):
-        path = folder / name
+        path = f"{folder}/{name}"
         with open(f"{path}.{style.extension}", "wb") as out:
             out.write(style.head(adc.shape[2]))
             out.write(frames[n].data)
-        lines = _header_lines(path.name, fs, adc.shape[2], first[n], checksum[n], style)
+        stem = name.rpartition("/")[2]
+        lines = _header_lines(stem, fs, adc.shape[2], first[n], checksum[n], style)
         lines[0] += tails[n] if tails else ""
         lines += comments[n] if comments else ()
-        with open(f"{path}.hea", "w", newline="\n", encoding="ascii") as out:
-            out.write("\n".join(lines) + "\n")
+        with open(f"{path}.hea", "wb") as out:
+            out.write(("\n".join(lines) + "\n").encode("ascii"))
 
 
 def _header_lines(

@@ -18,6 +18,7 @@ Usage:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -201,16 +202,24 @@ def _stretch(n: int, fs: int, n_samples: int, power, rng) -> np.ndarray:
     from scipy import fft
 
     m = fft.next_fast_len(int(np.clip(n, 4, 64)) * n_samples + n_samples, real=True)
+    gain = _gain(m, fs, power)
+    spectrum = np.empty(len(gain), dtype=np.complex64)
+    spectrum.real = rng.standard_normal(len(gain), dtype=np.float32)
+    spectrum.imag = rng.standard_normal(len(gain), dtype=np.float32)
+    return fft.irfft(spectrum * gain, m)
+
+
+@lru_cache(maxsize=16)
+def _gain(m: int, fs: int, power) -> np.ndarray:
+    """(m // 2 + 1,) float32: what each frequency of a stretch of `m` samples is multiplied by."""
+    from scipy import fft
+
     f = fft.rfftfreq(m, 1 / fs)
     whole = np.linspace(0.01, 250, 25_000)
     gain = np.sqrt(power(f) * (fs * m / 4) / (power(whole).mean() * 250))
     gain *= 1 / (1 + (f / (0.46 * fs)) ** 24)  # no recorder leaves power at the Nyquist frequency
-    gain = gain.astype(np.float32)
     gain[0] = 0
-    spectrum = np.empty(len(f), dtype=np.complex64)
-    spectrum.real = rng.standard_normal(len(f), dtype=np.float32)
-    spectrum.imag = rng.standard_normal(len(f), dtype=np.float32)
-    return fft.irfft(spectrum * gain, m)
+    return gain.astype(np.float32)
 
 
 def _add_muscle(out: np.ndarray, art: Artefacts, rows, t: np.ndarray, fs: int, rng) -> None:

@@ -28,6 +28,7 @@ from ecgkit.data.wfdb_write import PTBXL, RecordStyle, to_adc, twelve_lead_adc, 
 from ecgkit.types import DataError
 
 CHUNK, SECONDS = 256, 10
+_BLOCK = 16  # finished signals at a time stay in the processor's cache
 
 
 @dataclass
@@ -174,12 +175,15 @@ def _write_signals(chunk: Chunk, hearts, times, rows: np.ndarray, seconds: int, 
     native = recorder.NATIVE_HZ if top == 500 else top
     signal = drawing.render(hearts, times, native, seconds * native, rng)
     artefacts.disturb(signal, chunk.noise, rows, native, rng)
-    signal = recorder.at_500(signal) if top == 500 else signal
     tails, comments = ([of[i] for i in rows] if of else () for of in (chunk.tails, chunk.comments))
-    for fs, names in chunk.names.items():
-        at_rate = signal if fs == top else _decimate(signal, top // fs)
-        adc = twelve_lead_adc(to_adc(at_rate, chunk.style.units_per_mv))
-        write_wfdb(chunk.folder, [names[i] for i in rows], adc, fs, chunk.style, tails, comments)
+    for first in range(0, len(rows), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        whole = recorder.at_500(signal[part]) if top == 500 else signal[part]
+        for fs, names in chunk.names.items():
+            at_rate = whole if fs == top else _decimate(whole, top // fs)
+            adc = twelve_lead_adc(to_adc(at_rate, chunk.style.units_per_mv))
+            named = [names[i] for i in rows[part]]
+            write_wfdb(chunk.folder, named, adc, fs, chunk.style, tails[part], comments[part])
 
 
 def _decimate(signal: np.ndarray, step: int) -> np.ndarray:

@@ -156,5 +156,8 @@ def _bells(since: np.ndarray, centre, rise, fall) -> np.ndarray:
 def twelve_leads(signal8: np.ndarray) -> np.ndarray:
     """(N, C8, T) -> (N, 12, T): III = II - I, aVR = -(I + II)/2, aVL = I - II/2, aVF = II - I/2."""
     one, two = signal8[:, 0], signal8[:, 1]
-    limb = np.stack([one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2], axis=1)
-    return np.concatenate([limb, signal8[:, 2:]], axis=1)
+    out = np.empty((len(signal8), 12, *signal8.shape[2:]), signal8.dtype)
+    out[:, :2], out[:, 6:] = signal8[:, :2], signal8[:, 2:]
+    out[:, 2], out[:, 3] = two - one, -(one + two) / 2
+    out[:, 4], out[:, 5] = one - two / 2, two - one / 2
+    return out
