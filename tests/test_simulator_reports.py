@@ -36,7 +36,7 @@ def test_st_and_rate_follow_their_knobs():
 @pytest.mark.parametrize("name", LIMITS)
 def test_what_nobody_can_mean_is_refused_in_a_sentence(name):
     least, most, _ = LIMITS[name]
-    for value in (least - 1, 2 * most + 1, float("nan")):
+    for value in (least - 1, 2 * most + 1, float("nan"), "75"):
         with pytest.raises(ConfigError, match=f"^{name} is .*; give {least} to"):
             simulate("SR", **{"fs": 100, name: value})
 

@@ -37,12 +37,12 @@ _ST_SHARE = {
 
 def check_measures(**given) -> None:
     """Raises ConfigError unless each of `given` (names of LIMITS) is None or within its limits; NaN
-    is not.
+    and text are not.
     """
     for name, value in given.items():
         least, most, unit = LIMITS[name]
-        if value is not None and not least <= value <= most:
-            raise ConfigError(f"{name} is {value}; give {least} to {most} {unit}.")
+        if value is not None and (isinstance(value, str) or not least <= value <= most):
+            raise ConfigError(f"{name} is {value!r}; give {least} to {most} {unit}.")
 
 
 def set_measures(
