@@ -8,7 +8,7 @@ it: the same network trained on the real subset alone (patient-grouped cross-val
 records scored), how well summary features tell simulated from real, and the simulator's speed.
 
 Usage: python benchmarks/sim_to_real.py --real ../shared/data/ptbxl-subset-400.zip
-           [--n 24000] [--minutes 30] [--cohort-seed 11] [--dev] [--quick]
+           [--n 16000] [--minutes 15] [--cohort-seed 11] [--dev] [--quick]
 Last line: JSON with probe_auc, zero_shot_auc, real_small_auc, sim_vs_real_auc.
 """
 
@@ -77,8 +77,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", required=True, help="PTB-XL folder or .zip")
-    parser.add_argument("--n", type=int, default=24_000, help="simulated records to train on")
-    parser.add_argument("--minutes", type=float, default=30, help="training time")
+    parser.add_argument("--n", type=int, default=16_000, help="simulated records to train on")
+    parser.add_argument("--minutes", type=float, default=15, help="training time")
     parser.add_argument("--cohort-seed", type=int, default=11)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dev", action="store_true", help="score real folds 1-4 only")
@@ -133,7 +133,8 @@ def simulate(args, folder: Path) -> tuple[Records, dict]:
     speed = 2048 / (time.perf_counter() - start)
     shutil.rmtree(folder / "speed")
     print(f"simulator: {speed:.0f} records/s (12 leads x 10 s at 500 Hz, written as WFDB)")
-    write_cohort(folder / "train", args.n, seed=args.cohort_seed)
+    # At both rates, as in PTB-XL: then the 100 Hz files come from what a recorder made of 500 Hz.
+    write_cohort(folder / "train", args.n, seed=args.cohort_seed, rates=(100, 500))
     cohort = open_cohort(KitConfig.from_params({"data": str(folder / "train")}))
     rows = np.arange(len(cohort.store))
     return Records(cohort, rows, rows), {"simulated_per_s": round(speed)}

@@ -2,8 +2,8 @@
 record.
 
 One mean and one standard deviation over all leads and samples keep the ratio between leads and
-remove absolute mV. (For the ConvNeXt encoder this is a no-op, because its stem normalises each
-channel anyway; for XResNet it is not.)
+remove absolute mV. (For the published code's ConvNeXt this is a no-op, because its stem normalises
+each channel over time anyway; with a norm over channels, and for XResNet, it is not.)
 
 Usage:
     x = esi_preprocess(store.read(rows))            # (B, C, T) mV -> (B, C, T) float32, no unit

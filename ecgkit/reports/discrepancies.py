@@ -166,7 +166,8 @@ DISCREPANCIES = (
     Discrepancy(
         "esi_gain", "ESI", "record-wide gain", "not discussed",
         "stem and norm make the ConvNeXt encoder blind to gain and offset of a whole record",
-        "esi 5b", "", "x10 and +2 mV changed the embedding by 7e-7",
+        "esi 5b", "04 PROTOCOL = paper | reference (norm over channels | over time)",
+        "x10 and +2 mV changed the embedding by 7e-7",
     ),
     # --- few-shot ---------------------------------------------------------------------------------
     Discrepancy(

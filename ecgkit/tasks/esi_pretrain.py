@@ -88,12 +88,15 @@ def _small_text_encoder(config: EsiConfig, vocab_size: int):
 
 
 def build_model(config: EsiConfig, text_encoder, vocab_size: int) -> ESI:
-    """The ESI model of `config` around `text_encoder`."""
+    """The ESI model of `config` around `text_encoder`. Only the reference protocol has the norm
+    over time of the published code, after which no wave is large or small any more.
+    """
+    norm = "time" if config.protocol == "reference" else "channel"
     if config.encoder in SMALL:
         depths, dims = SMALL[config.encoder]
-        encoder = ConvNeXt1D(ConvNeXtConfig(depths=depths, dims=dims, init_std=0.1))
+        encoder = ConvNeXt1D(ConvNeXtConfig(depths=depths, dims=dims, init_std=0.1, norm=norm))
     else:
-        encoder = ConvNeXt1D(ConvNeXtConfig.preset(config.encoder))
+        encoder = ConvNeXt1D(ConvNeXtConfig.preset(config.encoder, norm=norm))
     width = text_encoder.config.hidden_size
     head_dim = 64 if width >= 512 else max(8, width // 4)
     sizes = ESIConfig(
