@@ -296,7 +296,7 @@ _is(
     "QWAVE",
     "Q >= 30 ms and 0.1 mV in two neighbouring leads",
     UDMI,
-    lambda t: neighbours(t, q_wave, w.NEIGHBOURS),
+    lambda t: neighbours(t, q_wave, w.OF_Q),
 )
 _is(
     "ABQRS",
@@ -304,7 +304,7 @@ _is(
     AHA3,
     lambda t: (
         (t["qrs_ms"] > 110)
-        | neighbours(t, q_wave, w.NEIGHBOURS)
+        | neighbours(t, q_wave, w.OF_Q)
         | w.front_scar(t)
         | (t["n_notched"] >= 2)
     ),

@@ -19,6 +19,8 @@ ANTEROLATERAL, CHEST = ("I", "aVL", "V3", "V4", "V5", "V6"), tuple(f"V{i}" for i
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 _CHAINS = (("aVL", "I"), ("II", "aVF", "III"), CHEST)
 NEIGHBOURS = [pair for chain in _CHAINS for pair in zip(chain, chain[1:])]
+# For Q any two of the inferior leads (Universal Definition 2018: "contiguous lead grouping").
+OF_Q = [*NEIGHBOURS, ("II", "III")]
 # For ST and T also I and II, between which -aVR lies in Cabrera's order (Wagner et al. 2009): it is
 # their mean, so that what both show it shows.
 _OF_ST_T = [*NEIGHBOURS, ("I", "II")]

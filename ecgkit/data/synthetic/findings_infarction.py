@@ -228,7 +228,7 @@ def q_waves_present(h: Hearts, rows, u, rng):
     """QWAVE: Q >= 30 ms and >= 0.1 mV, or QS, in two neighbouring leads (Universal Definition
     2018); nothing where an infarct has drawn them.
     """
-    rows, u = _without_q(h, rows, u)
+    rows, u = _without_q(h, rows, u, front=2)
     regions_of = np.array(["inferior", "lateral", "high lateral"])
     dealt = rng.choice(3, len(rows), p=[0.6, 0.2, 0.2])
     for i in np.unique(dealt):
@@ -240,17 +240,19 @@ def _only_q(h: Hearts, rows, u, region: str, rng) -> None:
     loss = draw_pattern(region, len(rows), rng)
     width, depth = _limb_q_size(np.maximum(u, 0.3), rng)
     scars.place_x(h, rows, rng, width)
-    scars.draw_q(
-        h, rows, loss, np.full(len(rows), 0.3), scars.pathologic_q(READ_IN[region], width, depth)
-    )
+    leads = [LEAD["V5"], LEAD["V6"]] if region == "lateral" else READ_IN[region]  # side by side
+    reached = scars.pathologic_q(leads, width, depth)
+    scars.draw_q(h, rows, loss, np.full(len(rows), 0.3), reached)
 
 
-def _without_q(h: Hearts, rows, u) -> tuple[np.ndarray, np.ndarray]:
-    """Those of `rows`, and their u, in which no two neighbouring leads have a pathologic Q yet."""
+def _without_q(h: Hearts, rows, u, front: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `rows`, and their u, in which no two neighbouring leads have a pathologic Q yet, nor
+    `front` of V2 and V3.
+    """
     deep, wide, _ = scars.q_waves(qrs_beat(h, rows))
     wide = wide * (deep >= 0.1)
-    limb, front = wide[:, _LIMB_GROUPS] >= 30, wide[:, _FRONT] > 20
-    free = ~((limb.sum(axis=2) >= 2).any(axis=1) | front.any(axis=1))
+    limb = (wide[:, _LIMB_GROUPS] >= 30).sum(axis=2).max(axis=1)
+    free = (limb < 2) & ((wide[:, _FRONT] > 20).sum(axis=1) < front)
     return rows[free], u[free]
 
 
