@@ -54,7 +54,7 @@ class BaselinesConfig(KitConfig):
         choices=("paper", "reference"),
     )
     # training, the same for both
-    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=540, paper=50_000)
+    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=600, paper=50_000)
     batch_size: int = setting("questions a step", tiny=8, demo=32, paper=256)
     pair_share: float = setting(
         "share of training batches about two ECGs; -1 = as they occur",
@@ -65,7 +65,7 @@ class BaselinesConfig(KitConfig):
     lr_grid: str = setting(
         "learning rates tried on the valid split, separated by spaces",
         tiny="1e-3",
-        demo="1.5e-3 2.5e-3",
+        demo="7e-4 1e-3",
         paper="1e-4",
     )
     search_steps: int = setting("steps of each trial", tiny=2, demo=40, paper=2000)
