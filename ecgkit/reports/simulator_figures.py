@@ -21,7 +21,7 @@ from ecgkit.reports import style
 
 RHYTHM = (
     *("SR", "SBRAD", "STACH", "SARRH", "AFIB", "AFLT", "SVTAC", "PSVT", "SVARR", "PACE"),
-    *("2AVB", "3AVB", "PVC", "PAC", "BIGU", "TRIGU"),
+    *("2AVB", "3AVB", "PVC", "PAC", "PRC(S)", "BIGU", "TRIGU"),
 )
 CONDUCTION = (
     *("1AVB", "LPR", "CLBBB", "CRBBB", "ILBBB", "IRBBB", "LAFB", "LPFB", "IVCD", "WPW"),
