@@ -123,7 +123,7 @@ def test_overfits_one_episode(parts, questions, reader, tiny_cohort, config):
     positions = task.positions([parts.train[0]])
     optimiser = torch.optim.AdamW(mapper.parameters(), lr=2e-2)
     losses = []
-    for _ in range(100):
+    for _ in range(200):
         out = task.meta_loss(mapper, positions, quick)
         optimiser.zero_grad()
         out["loss"].backward()
