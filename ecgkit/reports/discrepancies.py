@@ -166,7 +166,7 @@ DISCREPANCIES = (
     Discrepancy(
         "esi_gain", "ESI", "record-wide gain", "not discussed",
         "stem and norm make the ConvNeXt encoder blind to gain and offset of a whole record",
-        "esi 5b", "04 PROTOCOL = paper | reference (norm over channels | over time)",
+        "esi 5b", "04 PROTOCOL = paper | reference",
         "x10 and +2 mV changed the embedding by 7e-7",
     ),
     # --- few-shot ---------------------------------------------------------------------------------
