@@ -11,6 +11,7 @@ import pytest
 
 from ecgkit.config import KitConfig
 from ecgkit.data import grounding, grounding_leads, qa_reading
+from ecgkit.data.cohort import open_cohort
 from ecgkit.data.ecgqa import open_questions, read_questions
 from ecgkit.types import LEADS, ConfigError, DataError
 
@@ -191,9 +192,10 @@ def test_questions_of_the_stored_400(shared, local_questions):
 
 
 @pytest.fixture(scope="module")
-def generated(tiny_cohort):
-    config = KitConfig.from_params({"preset": "tiny", "flavour": "template"})
-    return open_questions(config, tiny_cohort, quiet=True)
+def generated():
+    """Of 600 ECGs: fewer hold too few findings that are told of single regions."""
+    config = KitConfig.from_params({"preset": "tiny", "flavour": "template", "cohort_size": 600})
+    return open_questions(config, open_cohort(config), quiet=True)
 
 
 def test_a_generated_cohort(generated):
@@ -203,10 +205,10 @@ def test_a_generated_cohort(generated):
     assert found.n_in == found.n_used + len(found.dropped)
     reasons = set(found.dropped["reason"])
     assert {"two_ecgs", "not_verify", "not_sure", "undated", "other_class"} <= reasons
-    # Every form, single leads and all twelve were really there (160 ECGs hold few sited findings).
+    # Every form and several kinds of leads were really there.
     forms = set(generated.table["question_type"])
     assert forms == set(qa_reading.QUESTION_TYPES)
-    assert {len(leads) for leads in found.table["leads"]} >= {1, 12}
+    assert {len(leads) for leads in found.table["leads"]} > {1, 12}
 
 
 def test_labels_rows_and_order(generated):
