@@ -25,7 +25,7 @@ LABELS = {
     kinds.ESCAPE: "E",
     kinds.PACED: "/",
 }
-PREMATURE_LABELS, P_LABEL = {"V": "n_pvc", "A": "n_pac", "a": "n_pac"}, "p"
+P_LABEL = "p"
 _PREMATURE = 0.85  # an atrial beat that waits less than this share of the usual RR is premature
 _P_KINDS = (kinds.SINUS, kinds.ATRIAL, kinds.PACED)
 
