@@ -9,6 +9,7 @@ one loss teaches the ECG encoder what the statements look like and the text enco
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ecgkit.data.labels import multi_hot
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.models.convnext import ConvNeXt1D, ConvNeXtConfig
 from ecgkit.tasks.esi_pretrain import tokenise
@@ -48,12 +50,8 @@ def statement_wordings(codes: list[str]) -> dict[str, list[str]]:
 def statement_labels(listed: list[list[str]], names: list[str]) -> np.ndarray:
     """(n, K) float32: which of `names` (codes and `class X`) each ECG carries."""
     classes = scp_statements()["diagnostic_class"].dropna().to_dict()
-    column = {name: k for k, name in enumerate(names)}
-    labels = np.zeros((len(listed), len(names)), np.float32)
-    for i, codes in enumerate(listed):
-        said = [*codes, *(f"class {classes[c]}" for c in codes if c in classes)]
-        labels[i, [column[name] for name in said if name in column]] = 1
-    return labels
+    said = [[*codes, *(f"class {classes[c]}" for c in codes if c in classes)] for codes in listed]
+    return multi_hot(said, names)
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -65,10 +63,7 @@ def fit_statements(
 ) -> Study:  # fmt: skip
     """Trains on x (n, 12, T) mV with the statements of each ECG, for `epochs` or `minutes`."""
     torch.manual_seed(seed)
-    counts = {}
-    for listed in codes:
-        for code in listed:
-            counts[code] = counts.get(code, 0) + 1
+    counts = Counter(code for listed in codes for code in listed)
     kept = sorted(code for code, n in counts.items() if n >= 5)
     wordings = statement_wordings(kept)
     names = list(wordings)
