@@ -15,7 +15,6 @@ Usage:
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ecgkit.models.transformer import TransformerEncoder
 from ecgkit.types import ConfigError
 
 PROTOCOLS = ("paper", "reference")
@@ -106,90 +106,6 @@ class ConvPositionalEncoding(nn.Module):
         return F.gelu(code).transpose(1, 2)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with separate projections; masked keys get no weight."""
-
-    def __init__(self, dim: int, n_heads: int, dropout: float):
-        super().__init__()
-        self.n_heads, self.dropout = n_heads, dropout
-        self.k_proj, self.v_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.q_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
-
-    def forward(self, x, padding_mask=None, return_weights: bool = False):
-        """x (B, L, D), padding_mask (B, L) True = ignore -> (B, L, D), (B, H, L, L) or None."""
-        q, k, v = (self._heads(proj(x)) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        keep = None if padding_mask is None else ~padding_mask[:, None, None, :]
-        weights = None
-        if return_weights:
-            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-            if keep is not None:
-                scores = scores.masked_fill(~keep, float("-inf"))
-            weights = scores.softmax(-1)
-            mixed = F.dropout(weights, self.dropout, self.training) @ v
-        else:
-            p = self.dropout if self.training else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=p)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights
-
-    def _heads(self, x):
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, L, D) -> (B, H, L, D / H)
-
-
-class EncoderLayer(nn.Module):
-    """Post-norm transformer layer: attention, add, norm, GELU feed-forward, add, norm."""
-
-    def __init__(self, config: ECGTransformerConfig):
-        super().__init__()
-        dim = config.dim
-        self.self_attn = SelfAttention(dim, config.n_heads, config.attention_dropout)
-        self.self_attn_layer_norm = nn.LayerNorm(dim)
-        self.fc1, self.fc2 = nn.Linear(dim, config.ffn_dim), nn.Linear(config.ffn_dim, dim)
-        self.final_layer_norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.activation_dropout = nn.Dropout(config.activation_dropout)
-
-    def forward(self, x, padding_mask=None, return_weights: bool = False):
-        mixed, weights = self.self_attn(x, padding_mask, return_weights)
-        x = self.self_attn_layer_norm(x + self.dropout(mixed))
-        inner = self.activation_dropout(F.gelu(self.fc1(x)))
-        return self.final_layer_norm(x + self.dropout(self.fc2(inner))), weights
-
-
-class TransformerEncoder(nn.Module):
-    """Post-norm encoder; `layer_norm` normalises the *input*, as published for post-norm."""
-
-    def __init__(self, config: ECGTransformerConfig):
-        super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
-        self.layer_norm = nn.LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers.apply(functools.partial(init_like_bert, std=init_std(config.dim)))
-
-    def forward(self, x, padding_mask=None, return_attention: bool = False):
-        """x (B, L, D), padding_mask (B, L) -> (B, L, D), list of (B, H, L, L) if asked, else []."""
-        if padding_mask is not None:
-            x = x.masked_fill(padding_mask[..., None], 0.0)
-        x, maps = self.dropout(self.layer_norm(x)), []
-        for layer in self.layers:
-            x, weights = layer(x, padding_mask, return_attention)
-            maps += [weights] if return_attention else []
-        return x, maps
-
-
-def init_std(dim: int) -> float:
-    """BERT's 0.02 at its width of 768, scaled by 1 / sqrt(width): a small model would otherwise
-    start with activations so small that neither attention nor GELU bend anything."""
-    return 0.02 * math.sqrt(768 / dim)
-
-
-def init_like_bert(module: nn.Module, std: float = 0.02) -> None:
-    """Weights N(0, std), biases 0; to be given to `Module.apply`."""
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=std)
-        if getattr(module, "bias", None) is not None:
-            nn.init.zeros_(module.bias)
-
-
 # --- masks and pooling ----------------------------------------------------------------------------
 
 
@@ -254,11 +170,28 @@ class ECGTransformer(nn.Module):
         raw = scale_gradient(raw, self.config.feature_grad_mult)
         return raw, self.layer_norm(raw)
 
+    def add_position(self, tokens, unseen=None):
+        """Tokens (B, P, D) + position code, which never reads `unseen` ones (B, P) in "paper"."""
+        if unseen is not None and self.config.protocol == "paper":
+            tokens = tokens.masked_fill(unseen[..., None], 0.0)
+        return tokens + self.conv_pos(tokens)
+
     def contextualise(self, tokens, padding_mask=None, return_attention: bool = False):
         """Adds the position code to tokens (B, P, D) and encodes them."""
-        if padding_mask is not None and self.config.protocol == "paper":
-            tokens = tokens.masked_fill(padding_mask[..., None], 0.0)
-        return self.encoder(tokens + self.conv_pos(tokens), padding_mask, return_attention)
+        return self.encoder(self.add_position(tokens, padding_mask), padding_mask, return_attention)
+
+    def embed(self, signal, padding_mask=None, hidden=None):
+        """(B, C, T) mV -> tokens with position code (B, P, D) and their padding mask (B, P).
+
+        This is what the encoder reads; models that join several ECGs take it from here. `hidden`
+        (B, P) are further tokens that the position code of the others should not read.
+        """
+        _, normed = self.features(silence(signal, padding_mask))
+        tokens = self.dropout_input(self.post_extract_proj(normed))
+        mask = token_padding_mask(padding_mask, self.config, tokens.shape[1])
+        if mask is None:
+            mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return self.add_position(tokens, mask if hidden is None else mask | hidden), mask
 
     def forward(self, signal, padding_mask=None, return_attention: bool = False) -> dict:
         """signal (B, C, T) mV; padding_mask (B, T) or (B, C, T), True = padding.

@@ -25,15 +25,14 @@ from torch import nn
 from ecgkit.models.ecg_transformer import (
     ConvFeatureExtractor,
     ConvPositionalEncoding,
-    ECGTransformerClassifier,
     ECGTransformerConfig,
-    TransformerEncoder,
-    init_like_bert,
     pool_tokens,
     scale_gradient,
     silence,
     token_padding_mask,
 )
+from ecgkit.models.transfer import copy_fitting, ecg_weights
+from ecgkit.models.transformer import TransformerEncoder, init_like_bert
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,26 @@ class FusionEncoder(nn.Module):
         Returns x (B, S, D) over the joined sequence, padding_mask (B, S), parts: the slices of
         `first`, `second` (None without one) and `text` in it, attention as in the encoder.
         """
+        tokens, mask, parts = self.embed(ecg, text, ecg_2, ecg_padding_mask, ecg_2_padding_mask,
+                                         text_padding_mask)
+        x, maps = self.encoder(tokens, mask, return_attention)
+        return {"x": x, "padding_mask": mask, "parts": parts, "attention": maps}
+
+    def embed(self, ecg, text, ecg_2=None, ecg_padding_mask=None, ecg_2_padding_mask=None,
+              text_padding_mask=None, instead=None):
+        """What the transformer layers read: tokens (B, S, D), mask (B, S), parts as in forward.
+
+        `instead` = (which (B, L) bool, vector (D,)): words whose vector is replaced by another.
+        """
         ecg_tokens, ecg_mask, window = self._ecg_tokens(ecg, ecg_2, ecg_padding_mask,
                                                         ecg_2_padding_mask)
-        words, word_mask = self._words(text), text_padding_mask
+        words, word_mask = self._words(text, instead), text_padding_mask
         if word_mask is None or not self.config.keeps_text_mask:
             word_mask = torch.zeros_like(text, dtype=torch.bool)
-        tokens = torch.cat([ecg_tokens, words], dim=1)
-        mask = torch.cat([ecg_mask, word_mask], dim=1)
-        x, maps = self.encoder(tokens, mask, return_attention)
         n_ecg = ecg_tokens.shape[1]
         parts = {**window, "text": slice(n_ecg, n_ecg + text.shape[1])}
-        return {"x": x, "padding_mask": mask, "parts": parts, "attention": maps}
+        tokens = torch.cat([ecg_tokens, words], dim=1)
+        return tokens, torch.cat([ecg_mask, word_mask], dim=1), parts
 
     def _ecg_tokens(self, ecg, ecg_2, mask, mask_2):
         """One or two ECGs -> tokens (B, S, D) with position code, mask, where each ECG lies."""
@@ -118,20 +126,25 @@ class FusionEncoder(nn.Module):
             mask = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, mask
 
-    def _words(self, text):
+    def _words(self, text, instead=None):
         """(B, L) ids -> (B, L, D): normed word vectors + position + token type 1."""
         places = torch.arange(text.shape[1], device=text.device)
         words = self.dropout(self.layer_norm(self.language_embedding(text)))
+        if instead is not None:
+            which, vector = instead
+            words = torch.where(which[..., None], vector.to(words), words)
         return words + self.position_embedding(places) + self.token_type_embedding.weight[1]
 
 
 class FusionQA(nn.Module):
     """Answer logits from the means of first ECG, second ECG (zeros if absent) and question."""
 
+    reads = ("ecg", "text")
+
     def __init__(self, config: FusionConfig, n_answers: int):
         super().__init__()
         self.encoder = FusionEncoder(config)
-        self.proj = _head(3 * config.dim, n_answers)
+        self.proj = answer_head(3 * config.dim, n_answers)
 
     def forward(self, ecg, text, ecg_2=None, ecg_padding_mask=None, ecg_2_padding_mask=None,
                 text_padding_mask=None, return_attention: bool = False) -> dict:
@@ -146,18 +159,20 @@ class FusionQA(nn.Module):
         ]
         return {"logits": self.proj(torch.cat(pooled, dim=-1)), **out}
 
-    def load_ecg_side(self, classifier: ECGTransformerClassifier) -> int:
-        """Copies the ECG path and encoder layers of an ECG classifier; returns tensors copied."""
-        source, own = classifier.encoder.state_dict(), self.encoder.state_dict()
+    def load_ecg_side(self, source: nn.Module) -> int:
+        """Copies the ECG path and encoder layers of an ECG classifier or of wav2vec pretraining.
+
+        Returns the number of tensors copied; raises ModelError when the sizes differ.
+        """
         renamed = {k.replace("layer_norm.", "feats_layer_norm.", 1) if k.startswith("layer_norm.")
-                   else k: v for k, v in source.items()}
-        fitting = {k: v for k, v in renamed.items() if k in own and own[k].shape == v.shape}
-        self.encoder.load_state_dict(fitting, strict=False)
-        return len(fitting)
+                   else k: v for k, v in ecg_weights(source).items()}
+        return copy_fitting(self.encoder, renamed)
 
 
 class BlindQA(nn.Module):
     """The same encoder without ECGs: what can be answered from the question's wording alone."""
+
+    reads = ("text",)
 
     def __init__(self, config: FusionConfig, n_answers: int):
         super().__init__()
@@ -168,7 +183,7 @@ class BlindQA(nn.Module):
         self.layer_norm = nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = TransformerEncoder(config)
-        self.proj = _head(config.dim, n_answers)
+        self.proj = answer_head(config.dim, n_answers)
         for table in (self.language_embedding, self.position_embedding, self.token_type_embedding):
             init_like_bert(table)
 
@@ -194,7 +209,8 @@ def question_to_ecg_attention(out: dict, layer: int = -1, part: str = "first"):
     return torch.einsum("bl,blp->bp", real, weights) / real.sum(1, keepdim=True)
 
 
-def _head(width: int, n_answers: int) -> nn.Linear:
+def answer_head(width: int, n_answers: int) -> nn.Linear:
+    """Linear (B, width) -> (B, K), Xavier weights and no bias at the start."""
     head = nn.Linear(width, n_answers)
     nn.init.xavier_uniform_(head.weight)
     nn.init.zeros_(head.bias)
