@@ -1,5 +1,10 @@
 """Numbers a study reports, each a pure function of arrays, and their bootstrap intervals over
 patients or episodes.
+
+Many classes at once (tables, F-max, fast intervals) are in `metrics_multilabel`, the answers of
+ECG-QA in `metrics_qa`, survival in `survival_metrics`.
+
+Letters: n items, K classes.
 """
 
 from __future__ import annotations
@@ -26,8 +31,19 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def class_aucs(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(K,) AUCs of (n, K) labels and scores; NaN for a class with one label only."""
-    return np.array([auc(labels[:, k], scores[:, k]) for k in range(labels.shape[1])])
+    """(K,) AUCs of (n, K) labels and scores, all columns ranked at once; NaN for a class with one
+    label only.
+    """
+    from scipy.stats import rankdata
+
+    labels = np.asarray(labels) > 0.5
+    n_positive = labels.sum(0)
+    n_negative = len(labels) - n_positive
+    ranks = rankdata(np.asarray(scores), axis=0) if labels.size else np.zeros(labels.shape)
+    above = np.where(labels, ranks, 0.0).sum(0) - n_positive * (n_positive + 1) / 2
+    known = (n_positive > 0) & (n_negative > 0)
+    pairs = np.where(known, n_positive * n_negative, 1)
+    return np.where(known, above / pairs, np.nan)
 
 
 def macro_auc(labels: np.ndarray, scores: np.ndarray) -> float:
