@@ -34,6 +34,7 @@ class Wav2VecConfig(ECGTransformerConfig):
     """Published pretraining sizes on top of the transformer's."""
 
     feature_grad_mult: float = 0.1
+    feature_dropout: float = 0.1  # on the normed features that become targets
     final_dim: int = 256
     n_codebooks: int = 2
     n_codes: int = 320
@@ -86,6 +87,7 @@ class Wav2Vec2CMSC(ECGTransformer):
     def __init__(self, config: Wav2VecConfig):
         super().__init__(config)
         self.mask_emb = nn.Parameter(torch.rand(config.dim))
+        self.dropout_features = nn.Dropout(config.feature_dropout)
         self.quantizer = GumbelQuantiser(config)
         self.project_q = nn.Linear(config.code_dim, config.final_dim)
         self.final_proj = nn.Linear(config.dim, config.final_dim)
@@ -115,7 +117,8 @@ class Wav2Vec2CMSC(ECGTransformer):
             return out
         n_rows = len(x)
         context = self.final_proj(x[mask_indices].view(n_rows, -1, x.shape[-1]))  # (B, M, Q)
-        masked = normed[mask_indices].view(n_rows, -1, normed.shape[-1])  # (B, M, F)
+        masked = self.dropout_features(normed)[mask_indices]
+        masked = masked.view(n_rows, -1, normed.shape[-1])  # (B, M, F)
         quantised = self.quantizer(masked, self.temperature(step))
         targets = self.project_q(quantised["x"])  # (B, M, Q)
         if negatives is None:
