@@ -2,15 +2,21 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from ecgkit.runtime import pick_precision
+from ecgkit.tasks.batching import GroupedBatches, batch_indices
 from ecgkit.tasks.engine import TrainSettings, fit
-from ecgkit.tasks.schedule import SCHEDULES, batch_indices, lr_factor
-from ecgkit.types import ModelError
+from ecgkit.tasks.schedule import SCHEDULES, lr_factor
+from ecgkit.types import ConfigError, ModelError
 
 N_ITEMS = 40
 X = torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0))
@@ -150,3 +156,167 @@ def test_tensorboard_log_where_installed(tmp_path, monkeypatch):
     monkeypatch.setenv("ECGKIT_TENSORBOARD", "1")
     train(tmp_path)
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+# --- micro-batches, processes ---------------------------------------------------------------------
+
+
+def plain_batch(indices, rng):
+    return {"x": X[indices], "y": Y[indices]}
+
+
+def plain_net() -> torch.nn.Module:
+    torch.manual_seed(1)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 8])
+def test_micro_batches_are_the_same_updates(tmp_path, accumulate):
+    tables = []
+    for parts in (1, accumulate):
+        settings = dataclasses.replace(SETTINGS, accumulate=parts)
+        log = fit(plain_net(), N_ITEMS, plain_batch, loss_fn, settings, tmp_path / str(parts))
+        tables.append(log.table)
+    np.testing.assert_allclose(tables[0].loss, tables[1].loss, rtol=2e-5)
+    np.testing.assert_allclose(tables[1].twice, 2 * tables[1].loss, rtol=1e-5)
+
+
+def launch(folder, n_processes: int, n_steps: int = 30, budget: float = -1.0):
+    """The log of tests/distributed_fit.py in so many gloo processes on the CPU."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ECGKIT_BATCH": "1"}
+    started = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1",
+               "--num_processes", str(n_processes), "--mixed_precision", "no",
+               "--dynamo_backend", "no", "--main_process_port", "0",
+               "--num_cpu_threads_per_process", "1"] if n_processes > 1 else [sys.executable]
+    script = Path(__file__).with_name("distributed_fit.py")
+    done = subprocess.run([*started, str(script), str(folder), str(n_steps), str(budget)],
+                          env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines])
+
+
+def test_two_processes_give_the_loss_curve_of_one_and_resume(tmp_path):
+    one = launch(tmp_path / "one", 1)
+    two = launch(tmp_path / "two", 2)
+    assert len(one) == 6
+    np.testing.assert_allclose(one.loss, two.loss, rtol=1e-5)
+    np.testing.assert_allclose(one.eval_norm, two.eval_norm, rtol=1e-5)
+    launch(tmp_path / "cut", 2, budget=0.0)
+    assert (tmp_path / "cut" / "state" / "progress.json").exists()
+    np.testing.assert_allclose(launch(tmp_path / "cut", 2).loss, two.loss, rtol=1e-5)
+
+
+def test_out_of_memory_names_the_knobs(tmp_path):
+    def hungry(model, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(ModelError, match="8 items.*ACCUMULATE above 1.*BATCH_SIZE below 8"):
+        train(tmp_path, loss=hungry)
+    with pytest.raises(RuntimeError, match="shape"):  # another error stays what it is
+
+        def wrong(model, batch):
+            raise RuntimeError("shape mismatch")
+
+        train(tmp_path, loss=wrong)
+
+
+def test_a_bad_batch_is_written_in_the_callers_words(tmp_path):
+    with pytest.raises(ModelError):
+        train(tmp_path, loss=lambda m, b: {"loss": m(b["x"]).sum() * float("inf")},
+              names=lambda indices: [f"ecg {i}" for i in indices])
+    written = json.loads((tmp_path / "bad_batch.json").read_text())["items"]
+    assert len(written) == 8 and written[0].startswith("ecg ")
+
+
+# --- best weights, early stop ---------------------------------------------------------------------
+
+
+def scripted(values):
+    """An evaluation that returns `values` one after the other."""
+    left = iter(values)
+    return lambda model: {"score": next(left)}
+
+
+BEST = dataclasses.replace(SETTINGS, eval_every=5, best_metric="score")
+
+
+def test_the_best_weights_are_kept_and_handed_back(tmp_path):
+    at_best = {}
+
+    def spy(model):
+        score = [0.1, 0.9, 0.3, 0.2, 0.4, 0.5][spy.n]
+        if spy.n == 1:
+            at_best.update({k: v.clone() for k, v in model.state_dict().items()})
+        spy.n += 1
+        return {"score": score}
+
+    spy.n = 0
+    model, log = train(tmp_path, dataclasses.replace(BEST, keep="best"), evaluate=spy)
+    assert log.best == {"step": 10, "value": 0.9} and log.table.step.iloc[-1] == 30
+    assert all(torch.equal(v, at_best[k]) for k, v in model.state_dict().items())
+    reread, log = train(tmp_path, dataclasses.replace(BEST, keep="best"), evaluate=spy)
+    assert log.reused and log.best["step"] == 10
+    assert all(torch.equal(v, at_best[k]) for k, v in reread.state_dict().items())
+
+
+def test_the_last_weights_are_handed_back_unless_asked(tmp_path):
+    plain, _ = train(tmp_path / "plain")
+    model, log = train(tmp_path / "best", BEST, evaluate=scripted([3, 2, 1, 1, 1, 1]))
+    assert log.best["step"] == 5 and (tmp_path / "best" / "best.safetensors").exists()
+    assert torch.equal(model[0].weight, plain[0].weight)
+
+
+def test_patience_ends_the_training(tmp_path):
+    settings = dataclasses.replace(BEST, patience=2, best_mode="min")
+    _, log = train(tmp_path, settings, evaluate=scripted([0.5, 0.4, 0.6, 0.4, 0.1, 0.1]))
+    assert log.finished and log.table.step.max() == 20 and log.best == {"step": 10, "value": 0.4}
+
+
+def test_early_stopping_survives_a_kill(tmp_path):
+    settings = dataclasses.replace(BEST, patience=2, checkpoint_every=5)
+    values = [0.5, 0.4, 0.3]
+    with pytest.raises(StopIteration):  # killed in its fourth evaluation
+        train(tmp_path, dataclasses.replace(settings, patience=3), evaluate=scripted(values))
+    _, log = train(tmp_path, dataclasses.replace(settings, patience=3), evaluate=scripted([0.2]))
+    assert log.table.step.max() == 20 and log.best == {"step": 5, "value": 0.5}
+
+
+def test_contradictory_settings_are_sentences(tmp_path):
+    with pytest.raises(ConfigError, match="best_metric is empty"):
+        dataclasses.replace(SETTINGS, patience=2)
+    with pytest.raises(ConfigError, match="micro-batch"):
+        dataclasses.replace(SETTINGS, accumulate=9)
+    with pytest.raises(ModelError, match="best_metric is 'auc'.*gives score"):
+        train(tmp_path, dataclasses.replace(BEST, best_metric="auc"), evaluate=scripted([1]))
+
+
+# --- order ----------------------------------------------------------------------------------------
+
+
+def test_grouped_batches_are_of_one_kind_and_cover_each_epoch():
+    group, length = np.arange(100) % 4 == 0, np.arange(100) % 17
+    order = GroupedBatches(group, length, batch_size=5, n_steps=400, seed=3)
+    again = GroupedBatches(group, length, batch_size=5, n_steps=400, seed=3)
+    steps = [order(s) for s in range(400)]
+    assert all(len(set(group[b])) == 1 for b in steps)
+    np.testing.assert_array_equal(again(321), steps[321])  # needs no history
+    singles = np.concatenate([b for b in steps if not group[b[0]]])
+    for epoch in np.split(singles[: len(singles) // 75 * 75], len(singles) // 75):
+        assert sorted(epoch) == np.flatnonzero(~group).tolist()
+    share = np.mean([group[b[0]] for b in steps])
+    assert 0.18 < share < 0.32  # a quarter of all items
+    spread = np.mean([np.ptp(length[b]) for b in steps])
+    shuffled = GroupedBatches(group, np.zeros(100), 5, 400, 3)
+    assert spread < 0.5 * np.mean([np.ptp(length[shuffled(s)]) for s in range(400)])
+
+
+def test_shares_of_grouped_batches():
+    group = np.arange(100) % 4
+    order = GroupedBatches(group, np.zeros(100), 5, 500, 0, shares={0: 0.9, 1: 0.1})
+    kinds = np.array([group[order(s)[0]] for s in range(500)])
+    assert set(kinds) == {0, 1} and 0.85 < np.mean(kinds == 0) < 0.95
+    with pytest.raises(ConfigError, match="one of the groups"):
+        GroupedBatches(group, np.zeros(100), 5, 500, 0, shares={7: 1.0})
+    small = GroupedBatches([0, 0, 1], [1, 2, 3], batch_size=8, n_steps=20, seed=0)
+    assert {len(small(s)) for s in range(20)} == {1, 2}

@@ -1,25 +1,10 @@
-"""What depends on the training step alone: which items it sees, and its learning rate."""
+"""The learning rate as a function of the training step."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 SCHEDULES = ("cosine", "linear", "constant", "tri_stage")
-
-
-def batch_indices(
-    step: int, n_items: int, batch_size: int, seed: int, drop_last: bool = True
-) -> np.ndarray:
-    """The items of `step` (from 0): each epoch is a fresh permutation that depends on (seed, epoch)
-    alone.
-    """
-    batch_size = min(batch_size, n_items)
-    per_epoch = n_items // batch_size if drop_last else math.ceil(n_items / batch_size)
-    epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, 1, epoch]).permutation(n_items)
-    return order[position * batch_size : (position + 1) * batch_size]
 
 
 def lr_factor(step: int, n_steps: int, schedule: str, warmup_fraction: float = 0.1) -> float:
