@@ -135,6 +135,15 @@ class FusionEncoder(nn.Module):
             words = torch.where(which[..., None], vector.to(words), words)
         return words + self.position_embedding(places) + self.token_type_embedding.weight[1]
 
+    def load_ecg_side(self, source: nn.Module) -> int:
+        """Copies the ECG path and encoder layers of an ECG classifier or of wav2vec pretraining.
+
+        Returns the number of tensors copied; raises ModelError when the sizes differ.
+        """
+        renamed = {k.replace("layer_norm.", "feats_layer_norm.", 1) if k.startswith("layer_norm.")
+                   else k: v for k, v in ecg_weights(source).items()}
+        return copy_fitting(self, renamed)
+
 
 class FusionQA(nn.Module):
     """Answer logits from the means of first ECG, second ECG (zeros if absent) and question."""
@@ -160,13 +169,8 @@ class FusionQA(nn.Module):
         return {"logits": self.proj(torch.cat(pooled, dim=-1)), **out}
 
     def load_ecg_side(self, source: nn.Module) -> int:
-        """Copies the ECG path and encoder layers of an ECG classifier or of wav2vec pretraining.
-
-        Returns the number of tensors copied; raises ModelError when the sizes differ.
-        """
-        renamed = {k.replace("layer_norm.", "feats_layer_norm.", 1) if k.startswith("layer_norm.")
-                   else k: v for k, v in ecg_weights(source).items()}
-        return copy_fitting(self.encoder, renamed)
+        """As FusionEncoder.load_ecg_side."""
+        return self.encoder.load_ecg_side(source)
 
 
 class BlindQA(nn.Module):

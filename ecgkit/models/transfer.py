@@ -16,12 +16,12 @@ State = dict[str, torch.Tensor]
 
 
 def ecg_weights(source: nn.Module) -> State:
-    """The ECG transformer's tensors in `source`: itself or its children `encoder`, `ecg_encoder`.
+    """The tensors of the ECG transformer that `source` is, or holds as `encoder`.
 
-    Takes an ECGTransformer (also pretraining and ECG-only models, whose heads come along and fit
-    nowhere) or a model that holds one, such as the classifier or M3AE. Raises ModelError if none.
+    Takes wav2vec pretraining, an ECG transformer, its classifier, and the ECG-only model; heads
+    come along and fit nowhere. Raises ModelError for other models.
     """
-    for part in (source, getattr(source, "encoder", None), getattr(source, "ecg_encoder", None)):
+    for part in (source, getattr(source, "encoder", None)):
         if isinstance(part, ECGTransformer):
             return part.state_dict()
     raise ModelError(
@@ -33,14 +33,23 @@ def ecg_weights(source: nn.Module) -> State:
 def copy_fitting(target: nn.Module, state: State) -> int:
     """Copies into `target` what has a place of the same name and shape; returns how many tensors.
 
-    Raises ModelError when nothing fits: that is a checkpoint of another model or other sizes.
+    Of a position table of another length the rows both have are copied, since the first positions
+    mean the same in both. Other layers, heads or vocabularies than the target's are passed over;
+    raises ModelError when fewer than half of the tensors of the same name fit.
     """
-    own = target.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
+    own, fitting = target.state_dict(), {}
+    shared = [name for name in own if name in state]
+    for name in shared:
+        given, place = state[name], own[name]
+        if given.shape == place.shape:
+            fitting[name] = given
+        elif "position_embedding" in name and given.shape[1:] == place.shape[1:]:
+            n = min(len(given), len(place))
+            fitting[name] = torch.cat([given[:n].to(place), place[n:]])
+    if not fitting or 2 * len(fitting) < len(shared):
         raise ModelError(
-            f"None of the {len(state)} given tensors fits into {type(target).__name__}; build both "
-            "models with the same sizes (dim, ffn_dim, n_layers, conv_layers)."
+            f"Only {len(fitting)} of {len(state)} given tensors fit into {type(target).__name__}; "
+            "build both models with the same sizes (dim, ffn_dim, conv_layers)."
         )
     target.load_state_dict(fitting, strict=False)
     return len(fitting)
