@@ -1,8 +1,12 @@
-"""Multi-hot labels from SCP statements.
+"""Multi-hot labels from SCP statements, and the six tasks of the PTB-XL benchmark.
 
-The five superclasses follow the PTB-XL benchmark (Strodthoff et al. 2021): each *diagnostic*
-statement listed for a record counts, whatever its likelihood (0 stands for "not given", not for
-"absent"), and is mapped to its `diagnostic_class`.
+Labels follow the benchmark (Strodthoff et al. 2021): each statement listed for a record counts,
+whatever its likelihood (0 stands for "not given", not for "absent"); diagnostic ones are mapped to
+their `diagnostic_subclass` or `diagnostic_class` where a task asks for these.
+
+Usage:
+    labels, classes, rows = benchmark_labels(cohort, "superdiagnostic")    # (m, 5), names, (m,)
+    labels, codes = code_labels(cohort, min_count=20)
 """
 
 from __future__ import annotations
@@ -11,7 +15,19 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 
+from ecgkit.types import ConfigError, DataError
+
+# Task -> (which statements count, the column they are mapped to; None = the statement itself).
+BENCHMARK_TASKS = {
+    "all": (("diagnostic", "form", "rhythm"), None),
+    "diagnostic": (("diagnostic",), None),
+    "subdiagnostic": (("diagnostic",), "diagnostic_subclass"),
+    "superdiagnostic": (("diagnostic",), "diagnostic_class"),
+    "form": (("form",), None),
+    "rhythm": (("rhythm",), None),
+}
 SUPERCLASSES = ["NORM", "MI", "STTC", "CD", "HYP"]
 
 
@@ -30,6 +46,40 @@ def code_labels(cohort, min_count: int = 1) -> tuple[np.ndarray, list[str]]:
     counts = Counter(code for codes in cohort.table["scp_codes"] for code in codes)
     kept = sorted((c for c, n in counts.items() if n >= min_count), key=lambda c: (-counts[c], c))
     return multi_hot(cohort.table["scp_codes"], kept), kept
+
+
+def benchmark_classes(statements: pd.DataFrame, task: str) -> dict[str, str]:
+    """SCP code -> class of a benchmark task, for the statements that count in it.
+
+    Raises ConfigError for an unknown task.
+    """
+    if task not in BENCHMARK_TASKS:
+        raise ConfigError(f"{task!r} is no task; choose one of {', '.join(BENCHMARK_TASKS)}.")
+    flags, column = BENCHMARK_TASKS[task]
+    counts = (statements[list(flags)] == 1).any(axis=1)
+    codes = statements.index[counts]
+    names = codes if column is None else statements.loc[counts, column]
+    return {code: name for code, name in zip(codes, names) if isinstance(name, str) and name}
+
+
+def benchmark_labels(cohort, task: str) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """(labels (m, K) float32, classes, rows (m,) of the store) of one benchmark task.
+
+    Only ECGs with at least one label of the task's kind are kept, as published (its minimal count
+    is 0, so no class is left out). Classes are those of the statement table, sorted as in the
+    benchmark, also where a small cohort has none of one: 71 all, 44 diagnostic, 23 subdiagnostic, 5
+    superdiagnostic, 19 form, 12 rhythm. Raises DataError where no ECG has such a label.
+    """
+    class_of = benchmark_classes(cohort.statements, task)
+    classes = sorted(set(class_of.values()))
+    sets = [{class_of[c] for c in codes if c in class_of} for codes in cohort.table["scp_codes"]]
+    rows = np.flatnonzero([bool(names) for names in sets])
+    if not len(rows):
+        raise DataError(
+            f"None of the {len(sets)} ECGs has a statement of the task {task!r}; choose another, "
+            "or a source with SCP statements."
+        )
+    return multi_hot([sets[i] for i in rows], classes), classes, rows
 
 
 def multi_hot(sets: Iterable[Iterable[str]], classes: list[str]) -> np.ndarray:

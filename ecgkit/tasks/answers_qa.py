@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.tasks import metrics
+from ecgkit.tasks.metrics_qa import judgeable
 
 ALL = "all questions"
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, float("inf"))
@@ -104,9 +105,13 @@ class AnswerSets:
     def choose_weight(self, scores: np.ndarray, positions: np.ndarray) -> float:
         """The largest weight whose exact match lies within one standard error of the best one's.
 
+        Questions without a valid answer, which every weight gets right, take no part.
+
         One-standard-error rule (Breiman et al. 1984): a model that knows nothing beyond the
         template then answers with the template's majority instead of tossing coins.
         """
+        kept = judgeable(self.questions, positions)
+        scores, positions = scores[kept], positions[kept]
         if not len(positions):
             return 0.0
         hits = np.array([matches(self.questions, positions, self.decode(scores, positions, w))
@@ -126,37 +131,45 @@ def _rows_of(sets: list[tuple[int, ...]], n_classes: int) -> np.ndarray:
 
 
 def matches(questions, positions: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(n,) bool exact match of 0/1 answers or probabilities (n, K)."""
+    """(n,) bool exact match of 0/1 answers or probabilities (n, K).
+
+    A question without any valid answer matches whatever is said: leave it out of any share (see
+    `metrics_qa.judgeable`), as the functions below do.
+    """
     return metrics.exact_match(questions.labels(positions), predicted,
                                questions.valid_mask(positions))
 
 
 def score_table(questions, positions: np.ndarray, predicted: dict[str, np.ndarray],
                 patients: np.ndarray) -> pd.DataFrame:
-    """Exact match with a patient bootstrap: question_type, model, n, value, low, high.
+    """Exact match with a patient bootstrap: question_type, model, n, value, low, high, left_out.
 
     `predicted`: name -> (n, K); `patients` (n,) of each question's first ECG. The first rows are
-    over all questions; a type without questions has no row.
+    over all questions; a type without questions has no row. `left_out` counts the questions of the
+    type without a valid answer, which are not in n.
     """
     kinds = questions.table["question_type"].to_numpy()[positions]
-    rows = []
+    rows, kept = [], judgeable(questions, positions)
     hits = {name: matches(questions, positions, p) for name, p in predicted.items()}
     for kind in (ALL, *sorted(set(kinds))):
-        chosen = np.ones(len(kinds), bool) if kind == ALL else kinds == kind
+        of_kind = np.ones(len(kinds), bool) if kind == ALL else kinds == kind
+        chosen = of_kind & kept
         for name, hit in hits.items():
             value, low, high = metrics.bootstrap_mean(hit[chosen], patients[chosen])
             rows.append({"question_type": kind, "model": name, "n": int(chosen.sum()),
-                         "value": value, "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["question_type", "model", "n", "value", "low", "high"])
+                         "value": value, "low": low, "high": high,
+                         "left_out": int((of_kind & ~kept).sum())})
+    columns = ["question_type", "model", "n", "value", "low", "high", "left_out"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def difference(questions, positions, predicted, other, patients, question_type: str = ALL):
     """(mean, low, high) of paired exact match, `predicted` minus `other`, by patient."""
     gain = matches(questions, positions, predicted) * 1.0 - matches(questions, positions, other)
+    chosen = judgeable(questions, positions)
     if question_type != ALL:
-        chosen = questions.table["question_type"].to_numpy()[positions] == question_type
-        gain, patients = gain[chosen], patients[chosen]
-    return metrics.bootstrap_mean(gain, patients)
+        chosen &= questions.table["question_type"].to_numpy()[positions] == question_type
+    return metrics.bootstrap_mean(gain[chosen], patients[chosen])
 
 
 def answer_names(classes: list[str], predicted: np.ndarray) -> list[list[str]]:

@@ -1,14 +1,21 @@
-"""Upper bounds: what an ECG classifier knows of the statements that questions are about.
+"""Upper bounds: what an ECG classifier knows of the statements and attributes questions are about.
 
-Each model sees the ECG alone and is trained on the SCP codes of the training folds with the
-published per-attribute BCE. Source: Oh et al. 2023, section on upper bounds.
+Each model sees the ECG alone. `train_upper_bound` takes SCP codes; `train_on_grounding` the tuples
+(ECG, leads, attribute) -> yes or no that single questions say, as in the paper: leads not asked
+about are zeros, the loss and the metrics take the asked attributes only and count each attribute
+once. Published models: the ECG transformer pretrained by W2V+CMSC+RLM (`start_from`),
+ResNet + attention, SE-WRN. How far the question answerers stay behind is in `upperbound_gap`.
+Source: Oh et al. 2023 (ECG-QA), upper-bound experiments.
 
-Letters: B batch, C leads, T samples, K codes.
+Letters: n stored ECGs, N grounding rows, m test items, K codes or attributes, R draws.
 
 Usage:
     targets = code_targets(cohort, config.min_code_count)
     upper = train_upper_bound(config, cohort, targets, "se_wrn", run.folder / "upper_bound")
-    upper.table                                    # code, n_test, auroc, low, high
+    upper.table                                    # code, n, positives, auroc, low, high, ap, f1
+    grounding = read_grounding(template_questions)
+    bound = train_on_grounding(config, cohort, grounding, "se_wrn", run.folder / "grounding")
+    bound.macro_auroc, bound.macro_accuracy        # value, low, high over patients
 """
 
 from __future__ import annotations
@@ -21,13 +28,31 @@ import pandas as pd
 import torch
 
 from ecgkit.data.labels import code_labels
-from ecgkit.models.ecg_transformer import ECGTransformerClassifier, ECGTransformerConfig
-from ecgkit.models.losses_qa import attribute_macro_bce
-from ecgkit.models.resnet_attention import ResNetAttention
-from ecgkit.models.se_wrn import SEWideResNet
-from ecgkit.tasks import metrics
-from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
+from ecgkit.tasks.classifiers import (
+    Items,
+    build_classifier,
+    classifier_loss,
+    predict_items,
+    set_prior,
+    train_classifier,
+    transformer_config,
+)
+from ecgkit.tasks.engine import TrainLog
+from ecgkit.tasks.metrics_multilabel import (
+    Interval,
+    bootstrap_weights,
+    class_table,
+    interval,
+    macro,
+    macro_auc_interval,
+)
 from ecgkit.types import DataError
+
+__all__ = [
+    "GroundingBound", "Targets", "UpperBound", "build_classifier", "classifier_loss",
+    "code_targets", "grounding_items", "predict_codes", "set_prior", "train_on_grounding",
+    "train_upper_bound", "transformer_config",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,8 +72,27 @@ class UpperBound:
     log: TrainLog
     rows: np.ndarray
     scores: np.ndarray
-    table: pd.DataFrame  # code, positives, auroc
-    macro: tuple[float, float, float]  # value, low, high over patients
+    table: pd.DataFrame  # code, n, positives, auroc, low, high, ap, f1
+    macro: Interval  # AUROC, mean over the codes with both labels; low, high over patients
+
+
+@dataclass(frozen=True)
+class GroundingBound:
+    """A classifier of the grounding tuples; `scores` (m, K) of the test rows at `index` (m,)."""
+
+    name: str
+    model: torch.nn.Module
+    log: TrainLog
+    grounding: object
+    index: np.ndarray
+    scores: np.ndarray
+    table: pd.DataFrame  # attribute, n, positives, auroc, low, high, ap, f1, accuracy
+    macro_auroc: Interval  # over attributes with both labels
+    macro_accuracy: Interval  # over attributes asked about
+    accuracy: float  # over tuples
+
+
+# --- SCP codes ------------------------------------------------------------------------------------
 
 
 def code_targets(cohort, min_count: int) -> Targets:
@@ -60,83 +104,74 @@ def code_targets(cohort, min_count: int) -> Targets:
     return Targets(labels[:, enough], [c for c, keep in zip(codes, enough) if keep])
 
 
-def transformer_config(config, cls=ECGTransformerConfig, **more):
-    """The transformers' sizes as this study's settings give them; `more` overrides or adds."""
-    sizes = dict(
-        conv_layers=((config.conv_channels, config.conv_kernel, 2),) * config.n_convs,
-        dim=config.dim, ffn_dim=config.ffn_dim,
-        n_layers=config.n_layers, n_heads=config.n_heads, pos_kernel=config.pos_kernel,
-        pos_groups=config.pos_groups, dropout=config.dropout, attention_dropout=config.dropout,
-        activation_dropout=config.activation_dropout, protocol=config.protocol)
-    return cls(**{**sizes, **more})
-
-
-def build_classifier(config, name: str, n_labels: int) -> torch.nn.Module:
-    """`name`: ecg_transformer | se_wrn | resnet_attention."""
-    width, blocks = config.upper_width, config.upper_blocks
-    if name == "ecg_transformer":
-        sizes = transformer_config(config, n_layers=config.pretrain_layers)
-        return ECGTransformerClassifier(sizes, n_labels)
-    if name == "se_wrn":
-        widths = (width, width, 2 * width, 4 * width, 8 * width)
-        return SEWideResNet(n_labels, widths=widths, n_blocks=blocks)
-    return ResNetAttention(n_labels, width=width, n_blocks=blocks, n_heads=min(8, width),
-                           protocol=config.protocol)
-
-
-def set_prior(head: torch.nn.Linear, rates: np.ndarray) -> None:
-    """Starts a sigmoid head at the labels' base rates (K,), so no step goes into learning them."""
-    rates = np.clip(rates, 1e-3, 1 - 1e-3)
-    head.bias.data.copy_(torch.from_numpy(np.log(rates / (1 - rates))))
-
-
-def train_upper_bound(config, cohort, targets: Targets, name: str, folder: Path) -> UpperBound:
+def train_upper_bound(
+    config, cohort, targets: Targets, name: str, folder: Path, start_from=None
+) -> UpperBound:
     """Trains one classifier on the training folds and scores it on the test fold."""
-    torch.manual_seed(config.seed)
-    model = build_classifier(config, name, len(targets.codes))
-    rows = cohort.rows("train")
-    set_prior(model.proj, targets.labels[rows].mean(0))
-    pretrains = name == "ecg_transformer"
-    settings = TrainSettings(
-        n_steps=max(1, config.pretrain_steps if pretrains else config.upper_steps),
-        batch_size=config.upper_batch, lr=config.pretrain_lr if pretrains else config.upper_lr,
-        weight_decay=1e-4, schedule=config.schedule, seed=config.seed, device=config.device,
-        precision=config.precision)
-
-    def make_batch(indices, rng):
-        picked = rows[indices]
-        return {"ecg": torch.from_numpy(cohort.store.read(picked)),
-                "labels": torch.from_numpy(targets.labels[picked])}
-
-    log = fit(model, len(rows), make_batch, classifier_loss, settings, folder,
-              fingerprint=f"{cohort.fingerprint}-{name}-{','.join(targets.codes)}")
-    return score_upper_bound(model, log, cohort, targets, name)
-
-
-def classifier_loss(model, batch) -> dict[str, torch.Tensor]:
-    logits = model(batch["ecg"])["logits"]
-    return {"loss": attribute_macro_bce(logits, batch["labels"])}
-
-
-def score_upper_bound(model, log, cohort, targets: Targets, name: str) -> UpperBound:
-    """AUROC on the test fold, by code and macro-averaged, with a patient bootstrap."""
+    items = Items(np.arange(len(targets.labels)), targets.labels, targets.codes)
+    model, log = train_classifier(config, cohort.store, items, cohort.rows("train"), name, folder,
+                                  start_from, cohort.fingerprint)
     rows = cohort.rows("test")
-    scores, labels = predict_codes(model, cohort.store, rows), targets.labels[rows]
-    table = pd.DataFrame({"code": targets.codes, "positives": labels.sum(0).astype(int),
-                          "auroc": metrics.class_aucs(labels, scores)})
-    macro = metrics.bootstrap_statistic(
-        lambda i: metrics.macro_auc(labels[i], scores[i]), len(rows),
-        groups=cohort.table["patient_id"].to_numpy()[rows], n_boot=100)
-    return UpperBound(name, model, log, rows, scores, table, macro)
+    scores, labels = predict_items(model, cohort.store, items, rows), targets.labels[rows]
+    patients = cohort.table["patient_id"].to_numpy()[rows]
+    table = class_table(labels, scores, targets.codes, patients, named="code")
+    return UpperBound(name, model, log, rows, scores, table,
+                      macro_auc_interval(labels, scores, patients))
 
 
-@torch.no_grad()
-def predict_codes(model, store, rows, batch: int = 128) -> np.ndarray:
-    """Probabilities (m, K) of the stored ECGs `rows`."""
-    model.eval()
-    device = next(model.parameters()).device
-    parts = [
-        torch.sigmoid(model(torch.from_numpy(store.read(rows[i : i + batch])).to(device))["logits"])
-        for i in range(0, len(rows), batch)
-    ]
-    return torch.cat(parts).float().cpu().numpy()
+def predict_codes(model, store, rows: np.ndarray, batch: int = 128) -> np.ndarray:
+    """Probabilities (m, K) of the stored ECGs `rows`, all leads seen."""
+    classes = [str(k) for k in range(model.proj.out_features)]
+    items = Items(np.asarray(rows), np.zeros((len(rows), len(classes)), np.float32), classes)
+    return predict_items(model, store, items, np.arange(len(rows)), batch)
+
+
+# --- grounding tuples -----------------------------------------------------------------------------
+
+
+def grounding_items(grounding) -> Items:
+    """All N rows as items; labels 0 where nothing was asked. Raises DataError for rows that are
+    not in the store."""
+    labels = grounding.labels(np.arange(len(grounding)))
+    return Items(grounding.table["row"].to_numpy(), (labels == 1).astype(np.float32),
+                 list(grounding.classes), asked=labels >= 0, leads=grounding.leads_mask)
+
+
+def train_on_grounding(
+    config, cohort, grounding, name: str, folder: Path, start_from=None
+) -> GroundingBound:
+    """Trains one classifier on the tuples of the training split, scores those of the test split.
+
+    Raises DataError where a split has no tuple.
+    """
+    for split in ("train", "test"):
+        if not len(grounding.index(split)):
+            raise DataError(
+                f"The grounding table has no tuple in the {split} split; give more questions "
+                "(ECGQA) or more ECGs (DATA)."
+            )
+    items = grounding_items(grounding)
+    model, log = train_classifier(config, cohort.store, items, grounding.index("train"), name,
+                                  folder, start_from, cohort.fingerprint)
+    index = grounding.index("test")
+    scores = predict_items(model, cohort.store, items, index)
+    patients = cohort.table["patient_id"].to_numpy()[items.rows[index]]
+    table, auroc, accuracy = grounding_metrics(items, index, scores, patients)
+    pooled = float(np.average(table["accuracy"].fillna(0), weights=table["n"]))
+    return GroundingBound(name, model, log, grounding, index, scores, table, auroc, accuracy,
+                          pooled)
+
+
+def grounding_metrics(
+    items: Items, index: np.ndarray, scores: np.ndarray, patients: np.ndarray
+) -> tuple[pd.DataFrame, Interval, Interval]:
+    """(table by attribute, macro AUROC, macro accuracy) over the asked tuples of `index`."""
+    labels, asked = items.labels[index], items.asked[index]
+    table = class_table(labels, scores, items.classes, patients, "attribute", asked)
+    right = ((scores > 0.5) == (labels > 0.5)) & asked
+    weights = np.r_[np.ones((1, len(index))), bootstrap_weights(len(index), patients)]
+    count = weights @ asked  # (1 + R, K)
+    share = np.where(count > 0, weights @ right / np.where(count > 0, count, 1), np.nan)
+    draws = macro(share)
+    auroc = macro_auc_interval(labels, scores, patients, asked=asked)
+    return table.assign(accuracy=share[0]), auroc, interval(draws[0], draws[1:])

@@ -1,0 +1,112 @@
+"""Settings of ECG classifiers: upper bounds, benchmark heads, what the fusion model starts from.
+
+`upper_*` are those of SE-WRN and ResNet + attention, `pretrain_*` those of the ECG transformer.
+The paper column is that of ECG-QA's upper bounds (Oh et al. 2023; fact sheet ecgqa 3.2).
+
+Usage:
+    settings = ClassifierSettings.of(config)         # of any study; the preset's where it has none
+    settings.training("se_wrn")                      # n_steps, batch_size, lr, weight_decay
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ecgkit.config.base import KitConfig, setting
+from ecgkit.types import ConfigError
+
+CLASSIFIERS = ("ecg_transformer", "se_wrn", "resnet_attention")
+PUBLISHED_DROPOUT = {"se_wrn": 0.3, "resnet_attention": 0.5}
+PUBLISHED_DECAY = {"ecg_transformer": 1e-4, "se_wrn": 5e-4, "resnet_attention": 1e-4}
+AS_PUBLISHED = -1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierSettings(KitConfig):
+    """How ECG classifiers are built and trained; the transformer's sizes are the study's own."""
+
+    pretrain_steps: int = setting(
+        "steps of the ECG transformer that the fusion model starts from; "
+        "0 = start from random weights",
+        tiny=4,
+        demo=240,
+        paper=100_000,
+    )
+    pretrain_layers: int = setting(
+        "its transformer layers; the fusion model's further ones start "
+        "random and bind words to ECG",
+        tiny=1,
+        demo=1,
+        paper=12,
+    )
+    pretrain_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-3, paper=5e-5)
+    pretrain_batch: int = setting("ECGs a step of it", tiny=16, demo=32, paper=64)
+    finetune_grad_mult: float = setting(
+        "factor on the gradient into its convolutions where it starts from pretrained weights", 0.1
+    )
+    upper_model: str = setting("upper-bound classifier", "se_wrn", choices=CLASSIFIERS)
+    upper_width: int = setting(
+        "its first width (SE-WRN 16, ResNet + attention 256)", tiny=8, demo=8, paper=16
+    )
+    upper_blocks: int = setting("blocks a group, or blocks", tiny=1, demo=1, paper=3)
+    upper_stem_stride: int = setting(
+        "stride of SE-WRN's first convolution (published 1)", tiny=2, demo=2, paper=1
+    )
+    upper_dropout: float = setting(
+        "its dropout; -1 = as published (SE-WRN 0.3, ResNet + attention 0.5)",
+        tiny=0.1,
+        demo=0.1,
+        paper=AS_PUBLISHED,
+    )
+    upper_steps: int = setting("its steps", tiny=4, demo=400, paper=100_000)
+    upper_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-2, paper=1e-4)
+    upper_batch: int = setting("ECGs a step of it", tiny=16, demo=64, paper=128)
+    upper_decay: float = setting(
+        "weight decay of the classifiers; -1 = as published (SE-WRN 5e-4, else 1e-4)", AS_PUBLISHED
+    )
+    min_code_count: int = setting(
+        "SCP codes on fewer training ECGs are left out", tiny=3, demo=20, paper=20
+    )
+
+    @classmethod
+    def of(cls, config: KitConfig) -> ClassifierSettings:
+        """The classifiers' settings within `config`; what it does not have is its preset's."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls.from_params({n: getattr(config, n) for n in names if hasattr(config, n)})
+
+    def training(self, name: str) -> dict[str, float]:
+        """n_steps, batch_size, lr and weight_decay of one classifier, for TrainSettings.
+
+        Raises ConfigError for a name that is none of them.
+        """
+        if name not in CLASSIFIERS:
+            raise ConfigError(f"{name!r} is no classifier; choose one of {', '.join(CLASSIFIERS)}.")
+        decay = PUBLISHED_DECAY[name] if self.upper_decay == AS_PUBLISHED else self.upper_decay
+        kind = "pretrain" if name == "ecg_transformer" else "upper"
+        steps, batch, lr = (getattr(self, f"{kind}_{what}") for what in ("steps", "batch", "lr"))
+        return {"n_steps": max(1, steps), "batch_size": batch, "lr": lr, "weight_decay": decay}
+
+    def dropout_of(self, name: str) -> float:
+        """Dropout of SE-WRN or ResNet + attention."""
+        given = self.upper_dropout
+        return PUBLISHED_DROPOUT[name] if given == AS_PUBLISHED else given
+
+    def check(self) -> None:
+        super().check()
+        for name in ("pretrain_batch", "upper_width", "upper_blocks", "upper_stem_stride",
+                     "upper_steps", "upper_batch", "min_code_count"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name.upper()} is {getattr(self, name)}; it starts at 1.")
+        if self.upper_dropout != AS_PUBLISHED and not 0 <= self.upper_dropout < 1:
+            raise ConfigError(
+                f"UPPER_DROPOUT is {self.upper_dropout}; give 0 to below 1, or -1 for the "
+                "published one."
+            )
+        if self.upper_decay != AS_PUBLISHED and self.upper_decay < 0:
+            raise ConfigError(
+                f"UPPER_DECAY is {self.upper_decay}; give 0 or more, or -1 for the published one."
+            )
+        if not 0 <= self.finetune_grad_mult <= 1:
+            raise ConfigError(
+                f"FINETUNE_GRAD_MULT is {self.finetune_grad_mult}; it lies in 0 to 1."
+            )
