@@ -63,6 +63,8 @@ class ResNetAttention(nn.Module):
                  protocol: str = "paper"):
         super().__init__()
         self.protocol = protocol
+        self.sizes = {"n_leads": n_leads, "width": width, "n_blocks": n_blocks, "n_heads": n_heads,
+                      "kernels": tuple(kernels), "dropout": dropout, "protocol": protocol}
         self.encoder = ResNetEncoder(n_leads, width, n_blocks, kernels, dropout)
         self.dropout = nn.Dropout(dropout)
         self.mha = nn.MultiheadAttention(width, n_heads, batch_first=True)

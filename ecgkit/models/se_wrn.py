@@ -78,6 +78,8 @@ class SEWideResNet(nn.Module):
                  n_blocks: int = 3, kernel: int = 11, squeezes=None, dropout: float = 0.3):
         super().__init__()
         squeezes = squeezes or tuple(max(1, w // 8) for w in widths[1:])
+        self.sizes = {"n_leads": n_leads, "widths": tuple(widths), "n_blocks": n_blocks,
+                      "kernel": kernel, "squeezes": tuple(squeezes), "dropout": dropout}
         self.encoder = SEWideResNetEncoder(n_leads, widths, n_blocks, kernel, squeezes, dropout)
         self.bn = nn.BatchNorm1d(widths[-1])
         self.dropout = nn.Dropout(dropout)

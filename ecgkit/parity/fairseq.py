@@ -9,12 +9,12 @@ Every size is read from the arrays. Two things are not in the shapes and follow 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from ecgkit.models import checkpoint_sizes
 from ecgkit.models.ecg_transformer import ECGTransformerClassifier, ECGTransformerConfig
 from ecgkit.models.fusion_qa import FusionConfig, FusionQA
 from ecgkit.models.losses_qa import cmsc_loss, code_use_penalty, feature_penalty, info_nce_sum
@@ -45,12 +45,6 @@ def ready(model: torch.nn.Module, arrays: Arrays, device) -> torch.nn.Module:
     return model.eval().to(device)
 
 
-def count(arrays: Arrays, pattern: str) -> int:
-    """How many different numbers stand where `pattern` has its group, among the weight names."""
-    found = (re.match("sd:" + pattern, key) for key in arrays)
-    return len({m.group(1) for m in found if m})
-
-
 def compare_all(arrays: Arrays, results: dict, note: str = "") -> list[Check]:
     """One check per `out:` array; one that we compute nothing for is a failed check."""
     checks = []
@@ -68,22 +62,16 @@ def compare_all(arrays: Arrays, results: dict, note: str = "") -> list[Check]:
 # --- sizes ----------------------------------------------------------------------------------------
 
 
+def shapes_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {k[3:]: v.shape for k, v in arrays.items() if k.startswith("sd:")}
+
+
 def transformer_sizes(arrays: Arrays, prefix: str, n_samples: int, n_tokens: int) -> dict:
     """Keyword arguments of ECGTransformerConfig (heads 1), from weights named under `prefix`."""
-    shape = {k[3:].removeprefix(prefix): v.shape for k, v in arrays.items() if k.startswith("sd:")}
-    n_convs = count(arrays, re.escape(prefix) + r"feature_extractor\.conv_layers\.(\d+)\.0\.weight")
-    convs = [shape[f"feature_extractor.conv_layers.{i}.0.weight"] for i in range(n_convs)]
-    dim, per_group, kernel = shape["conv_pos.pos_conv.0.parametrizations.weight.original1"]
-    sizes = {
-        "n_leads": convs[0][1], "dim": dim, "pos_kernel": kernel, "pos_groups": dim // per_group,
-        "ffn_dim": shape["encoder.layers.0.fc1.weight"][0],
-        "n_layers": count(arrays, re.escape(prefix) + r"encoder\.layers\.(\d+)\."),
-        "protocol": "reference", "n_heads": 1,
-    }
-    for strides in ([c[2] for c in convs], [2] * n_convs):
-        sizes["conv_layers"] = tuple((c[0], c[2], s) for c, s in zip(convs, strides))
-        if ECGTransformerConfig(**sizes).n_tokens(n_samples) == n_tokens:
-            break
+    sizes = checkpoint_sizes.transformer_sizes(shapes_of(arrays), prefix)
+    sizes |= {"protocol": "reference", "n_heads": 1}
+    if ECGTransformerConfig(**sizes).n_tokens(n_samples) != n_tokens:
+        sizes["conv_layers"] = tuple((*conv[:2], 2) for conv in sizes["conv_layers"])
     return sizes
 
 
@@ -104,15 +92,11 @@ def with_heads(build: Callable, run: Callable, sizes: dict, expected: np.ndarray
 
 def compare_wav2vec(arrays: Arrays, device) -> list[Check]:
     """Pretraining model: encoder, padding, quantiser, contrastive logits and every loss term."""
-    sd = weights(arrays)
     source, expected = given(arrays, "source", device), arrays["out:encoder_x"]
-    sizes = transformer_sizes(arrays, "", source.shape[-1], expected.shape[1])
-    code_dim, masked = sd["project_q.weight"].shape[1], given(arrays, "mask_indices", device)
-    n_books = code_dim // sd["quantizer.vars"].shape[2]
-    n_masked = int(masked[0].sum())
-    sizes |= {"code_dim": code_dim, "n_codebooks": n_books, "final_dim": len(sd["final_proj.bias"]),
-              "n_codes": sd["quantizer.vars"].shape[1] // n_books,
-              "n_negatives": arrays["in:neg_idxs"].shape[1] // n_masked}
+    masked = given(arrays, "mask_indices", device)
+    sizes = checkpoint_sizes.pretraining_sizes(shapes_of(arrays))
+    sizes |= transformer_sizes(arrays, "", source.shape[-1], expected.shape[1])
+    sizes["n_negatives"] = arrays["in:neg_idxs"].shape[1] // int(masked[0].sum())
     model, heads = with_heads(
         lambda s: ready(Wav2Vec2CMSC(Wav2VecConfig(**s)), arrays, device),
         lambda m: m(source)["x"], sizes, expected)
@@ -120,7 +104,7 @@ def compare_wav2vec(arrays: Arrays, device) -> list[Check]:
     pretext = model(source, mask_indices=masked, negatives=given(arrays, "neg_idxs", device))
     normed = model.features(source)[1]
     everywhere, masked_codes = model.quantizer(normed), pretext["quantised"]
-    n_total = sd["quantizer.vars"].shape[1]
+    n_total = arrays["sd:quantizer.vars"].shape[1]
     mask = padded["padding_mask"]
     if mask is None:
         mask = torch.zeros(padded["x"].shape[:2], dtype=torch.bool, device=device)
@@ -190,26 +174,16 @@ def compare_fusion(arrays: Arrays, device) -> list[Check]:
 
 
 def compare_nejedly(arrays: Arrays, device) -> list[Check]:
-    """8 heads as published, or the next smaller number that divides the width."""
-    width, n_leads, stem = arrays["sd:encoder.conv.weight"].shape
-    model = ready(ResNetAttention(
-        len(arrays["sd:proj.bias"]), n_leads, width, count(arrays, r"encoder\.blocks\.(\d+)\."),
-        n_heads=next(h for h in range(8, 0, -1) if width % h == 0), protocol="reference",
-        kernels=(stem, arrays["sd:encoder.blocks.0.conv1.weight"].shape[2])), arrays, device)
-    out = model(given(arrays, "source", device))
+    sizes = checkpoint_sizes.resnet_attention_sizes(shapes_of(arrays))
+    model = ResNetAttention(len(arrays["sd:proj.bias"]), **sizes, protocol="reference")
+    out = ready(model, arrays, device)(given(arrays, "source", device))
     return compare_all(arrays, {"logits": out["logits"], "encoder_out": out["encoder_out"]})
 
 
 def compare_se_wrn(arrays: Arrays, device) -> list[Check]:
-    stem, n_leads, kernel = arrays["sd:encoder.conv.weight"].shape
-    n_groups = count(arrays, r"encoder\.groups\.(\d+)\.")
-    groups = [f"sd:encoder.groups.{g}.layers.0" for g in range(n_groups)]
-    blocks = [count(arrays, rf"encoder\.groups\.{g}\.layers\.(\d+)\.") for g in range(len(groups))]
-    model = ready(SEWideResNet(
-        len(arrays["sd:proj.bias"]), n_leads, kernel=kernel, n_blocks=tuple(blocks),
-        widths=(stem, *(len(arrays[f"{g}.conv1.weight"]) for g in groups)),
-        squeezes=tuple(len(arrays[f"{g}.fc1.bias"]) for g in groups)), arrays, device)
-    out = model(given(arrays, "source", device))
+    sizes = checkpoint_sizes.se_wrn_sizes(shapes_of(arrays))
+    model = SEWideResNet(len(arrays["sd:proj.bias"]), **sizes)
+    out = ready(model, arrays, device)(given(arrays, "source", device))
     return compare_all(arrays, {"logits": out["logits"], "encoder_out": out["encoder_out"]})
 
 
