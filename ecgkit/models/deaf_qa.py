@@ -17,6 +17,8 @@ Usage:
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -35,7 +37,9 @@ class DeafQA(ECGTransformer):
     reads = ("ecg",)
 
     def __init__(self, config: ECGTransformerConfig, n_answers: int, num_ecgs: int = 2):
-        super().__init__(config)
+        sizes = (field.name for field in dataclasses.fields(ECGTransformerConfig))
+        # A config that also has text sizes is welcome; they are no part of this model.
+        super().__init__(ECGTransformerConfig(**{name: getattr(config, name) for name in sizes}))
         if num_ecgs not in (1, 2):
             raise ConfigError(f"num_ecgs is {num_ecgs}; a question is about 1 or 2 ECGs.")
         self.num_ecgs = num_ecgs
