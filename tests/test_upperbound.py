@@ -51,9 +51,11 @@ def bound(config, tiny_cohort, grounding, tmp_path_factory):
 def test_paper_settings_are_the_published_ones():
     paper = ClassifierSettings.from_params({"preset": "paper"})
     assert paper.training("se_wrn") == {
-        "n_steps": 100_000, "batch_size": 128, "lr": 1e-4, "weight_decay": 5e-4}
+        "n_steps": 100_000, "batch_size": 128, "lr": 1e-4, "weight_decay": 5e-4,
+        "betas": (0.9, 0.98)}
     assert paper.training("ecg_transformer") == {
-        "n_steps": 100_000, "batch_size": 64, "lr": 5e-5, "weight_decay": 1e-4}
+        "n_steps": 100_000, "batch_size": 64, "lr": 5e-5, "weight_decay": 1e-4,
+        "betas": (0.9, 0.98)}
     assert paper.training("resnet_attention")["weight_decay"] == 1e-4
     assert (paper.dropout_of("se_wrn"), paper.dropout_of("resnet_attention")) == (0.3, 0.5)
     with torch.device("meta"):
@@ -70,7 +72,8 @@ def test_any_study_can_train_classifiers():
 @pytest.mark.parametrize("given, says", [
     ({"upper_dropout": 1.5}, "UPPER_DROPOUT"), ({"upper_stem_stride": 0}, "UPPER_STEM_STRIDE"),
     ({"upper_decay": -0.5}, "UPPER_DECAY"), ({"finetune_grad_mult": 2}, "FINETUNE_GRAD_MULT"),
-    ({"upper_model": "resnet"}, "se_wrn"),
+    ({"upper_model": "resnet"}, "se_wrn"), ({"upper_kernel": 8}, "UPPER_KERNEL"),
+    ({"upper_beta2": 1}, "UPPER_BETA2"),
 ])
 def test_settings_out_of_range_are_sentences(given, says):
     with pytest.raises(ConfigError, match=says):
@@ -147,6 +150,17 @@ def test_a_longer_first_step_costs_no_parameter(config):
         length = model(torch.zeros(1, 12, 320))["encoder_out"].shape[-1]
         assert length == 320 // 16 // stride
     assert sizes[0] == sizes[1]
+
+
+def test_other_strides_or_dropout_are_another_training(tiny_cohort, tmp_path):
+    settings = ClassifierSettings.from_params({"preset": "tiny"})
+    targets = upperbound.code_targets(tiny_cohort, 3)
+    train = [settings, dataclasses.replace(settings, upper_stem_stride=4),
+             dataclasses.replace(settings, upper_stem_stride=4, upper_dropout=0.2)]
+    for how in train:
+        bound = upperbound.train_upper_bound(how, tiny_cohort, targets, "se_wrn", tmp_path)
+        assert not bound.log.reused
+    assert upperbound.train_upper_bound(how, tiny_cohort, targets, "se_wrn", tmp_path).log.reused
 
 
 def test_se_wrn_overfits_one_batch(config, tiny_cohort):

@@ -5,7 +5,7 @@ The paper column is that of ECG-QA's upper bounds (Oh et al. 2023; fact sheet ec
 
 Usage:
     settings = ClassifierSettings.of(config)         # of any study; the preset's where it has none
-    settings.training("se_wrn")                      # n_steps, batch_size, lr, weight_decay
+    settings.training("se_wrn")                      # n_steps, batch_size, lr, ...
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class ClassifierSettings(KitConfig):
     upper_stem_stride: int = setting(
         "stride of SE-WRN's first convolution (published 1)", tiny=2, demo=2, paper=1
     )
+    upper_kernel: int = setting(
+        "samples SE-WRN's convolutions see, an odd number (published 11)", tiny=7, demo=7, paper=11
+    )
     upper_dropout: float = setting(
         "its dropout; -1 = as published (SE-WRN 0.3, ResNet + attention 0.5)",
         tiny=0.1,
@@ -64,6 +67,12 @@ class ClassifierSettings(KitConfig):
     upper_decay: float = setting(
         "weight decay of the classifiers; -1 = as published (SE-WRN 5e-4, else 1e-4)", AS_PUBLISHED
     )
+    upper_beta2: float = setting(
+        "Adam's second beta of all classifiers (published 0.98)",
+        tiny=0.999,
+        demo=0.999,
+        paper=0.98,
+    )
     min_code_count: int = setting(
         "SCP codes on fewer training ECGs are left out", tiny=3, demo=20, paper=20
     )
@@ -74,8 +83,8 @@ class ClassifierSettings(KitConfig):
         names = [field.name for field in dataclasses.fields(cls)]
         return cls.from_params({n: getattr(config, n) for n in names if hasattr(config, n)})
 
-    def training(self, name: str) -> dict[str, float]:
-        """n_steps, batch_size, lr and weight_decay of one classifier, for TrainSettings.
+    def training(self, name: str) -> dict:
+        """n_steps, batch_size, lr, weight_decay and betas of one classifier, for TrainSettings.
 
         Raises ConfigError for a name that is none of them.
         """
@@ -84,7 +93,8 @@ class ClassifierSettings(KitConfig):
         decay = PUBLISHED_DECAY[name] if self.upper_decay == AS_PUBLISHED else self.upper_decay
         kind = "pretrain" if name == "ecg_transformer" else "upper"
         steps, batch, lr = (getattr(self, f"{kind}_{what}") for what in ("steps", "batch", "lr"))
-        return {"n_steps": max(1, steps), "batch_size": batch, "lr": lr, "weight_decay": decay}
+        return {"n_steps": max(1, steps), "batch_size": batch, "lr": lr, "weight_decay": decay,
+                "betas": (0.9, self.upper_beta2)}  # fmt: skip
 
     def dropout_of(self, name: str) -> float:
         """Dropout of SE-WRN or ResNet + attention."""
@@ -97,6 +107,10 @@ class ClassifierSettings(KitConfig):
                      "upper_steps", "upper_batch", "min_code_count"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name.upper()} is {getattr(self, name)}; it starts at 1.")
+        if self.upper_kernel < 1 or self.upper_kernel % 2 == 0:
+            raise ConfigError(
+                f"UPPER_KERNEL is {self.upper_kernel}; an odd number keeps blocks and skips alike."
+            )
         if self.upper_dropout != AS_PUBLISHED and not 0 <= self.upper_dropout < 1:
             raise ConfigError(
                 f"UPPER_DROPOUT is {self.upper_dropout}; give 0 to below 1, or -1 for the "
@@ -106,6 +120,8 @@ class ClassifierSettings(KitConfig):
             raise ConfigError(
                 f"UPPER_DECAY is {self.upper_decay}; give 0 or more, or -1 for the published one."
             )
+        if not 0 <= self.upper_beta2 < 1:
+            raise ConfigError(f"UPPER_BETA2 is {self.upper_beta2}; it lies from 0 to below 1.")
         if not 0 <= self.finetune_grad_mult <= 1:
             raise ConfigError(
                 f"FINETUNE_GRAD_MULT is {self.finetune_grad_mult}; it lies in 0 to 1."

@@ -126,7 +126,8 @@ def _transformer(config, settings, n_labels, **more):
 def _se_wrn(config, settings, n_labels):
     width = settings.upper_width
     model = SEWideResNet(n_labels, widths=(width, width, 2 * width, 4 * width, 8 * width),
-                         n_blocks=settings.upper_blocks, dropout=settings.dropout_of("se_wrn"))
+                         n_blocks=settings.upper_blocks, kernel=settings.upper_kernel,
+                         dropout=settings.dropout_of("se_wrn"))
     # A longer first step costs no parameter and halves all work behind it (published: 1).
     model.encoder.conv.stride = (settings.upper_stem_stride,)
     return model
@@ -184,11 +185,14 @@ def train_classifier(
     model = started_classifier(config, name, len(items.classes), start_from)
     set_prior(model.proj, items.rates(train))
     settings = TrainSettings(
-        **ClassifierSettings.of(config).training(name), betas=(0.9, 0.98),
+        **ClassifierSettings.of(config).training(name),
         schedule=getattr(config, "schedule", "cosine"), seed=config.seed, device=config.device,
         precision=config.precision)
     started = "random" if start_from is None else encoder_hash(model.encoder)
-    key = f"{fingerprint}-{name}-{items.key()}-{short_hash(train.tolist())}-{started}"
+    # Strides, dropout and protocol leave no trace in the weights' shapes, which `fit` compares.
+    built = [str(model), repr(getattr(model.encoder, "config", "")),
+             getattr(model, "protocol", "")]
+    key = f"{fingerprint}-{name}-{items.key()}-{short_hash([train.tolist(), built])}-{started}"
     log = fit(model, len(train), lambda index, rng: items.batch(store, train[index]),
               classifier_loss, settings, Path(folder), fingerprint=key)
     return model, log
