@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ecgkit import __version__, cli_data
+from ecgkit import __version__, cli_data, cli_models
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(action=_doctor)
 
     cli_data.add_commands(commands)
+    cli_models.add_commands(commands)
 
     plot = commands.add_parser("plot", help="draw an ECG (WFDB record, CSV or NPY) on ECG paper")
     plot.add_argument("record", help="path of the record")

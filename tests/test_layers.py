@@ -21,6 +21,7 @@ LAYERS = [
     "parity",
     "runner",
     "cli_data",
+    "cli_models",
     "cli",
     "__main__",
 ]

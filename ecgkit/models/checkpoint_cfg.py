@@ -65,6 +65,7 @@ def pretraining_cfg(c) -> dict:
         "latent_vars": c.n_codes, "latent_groups": c.n_codebooks, "latent_dim": c.code_dim,
         "latent_temp": list(c.code_temperature), "final_dim": c.final_dim,
         "num_negatives": c.n_negatives, "logit_temp": c.logit_temperature,
+        "dropout_features": c.feature_dropout,
     }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ NOT_SHOWN = {"dropout": "dropout", "attention_dropout": "attention_dropout",
              "activation_dropout": "activation_dropout",
              "feature_grad_mult": "feature_grad_mult"}  # fmt: skip
 PRETRAINING = {"num_negatives": "n_negatives", "logit_temp": "logit_temperature",
-               "latent_temp": "code_temperature"}  # fmt: skip
+               "dropout_features": "feature_dropout"}  # fmt: skip
 # What the kit's transformer has no other form of.
 ONLY = {"extractor_mode": "default", "conv_bias": False, "layer_norm_first": False,
         "activation_fn": "gelu", "target_glu": False, "quantize_input": False}  # fmt: skip

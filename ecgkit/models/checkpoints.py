@@ -89,6 +89,11 @@ class FairseqCheckpoint:
     def n_parameters(self) -> int:
         return sum(value.numel() for value in self.state.values())
 
+    @property
+    def is_ecg_fm(self) -> bool:
+        """By its name: nothing in the file says so."""
+        return bool(re.search(r"ecg.?fm|mimic_iv_ecg", self.source.lower()))
+
 
 # --- in -------------------------------------------------------------------------------------------
 
@@ -165,7 +170,7 @@ def input_of(checkpoint: FairseqCheckpoint) -> str:
         return ECG_FM_INPUT
     if checkpoint.kind != "classifier":
         return ECG_QA_INPUT
-    if re.search(r"ecg.?fm|mimic_iv_ecg", checkpoint.source.lower()):
+    if checkpoint.is_ecg_fm:
         return ECG_FM_INPUT
     return f"that of its training; fine-tuned from ECG-FM: {ECG_FM_INPUT}; ECG-QA's: {ECG_QA_INPUT}"
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ecgkit.text.encoders import hub_reachable
-from ecgkit.types import ModelError
+from ecgkit.types import KitError, ModelError
 
 _ID = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?:/(.+))?")
 
@@ -58,6 +58,11 @@ def fetch_folder(repo_id: str, files: tuple[str, ...], into: str | Path | None =
     """The local folder of a hub model's `files`: `into`, else one in the local cache."""
     from huggingface_hub import snapshot_download
 
+    if into and _offline():  # the library would take what lies in `into` for the answer
+        raise ModelError(
+            f"{repo_id} cannot be fetched: the hub cannot be reached from here, or HF_HUB_OFFLINE "
+            "is set; run the same command on a machine with access."
+        )
     target = {"local_dir": str(into)} if into else {}
     with _sentences(repo_id, "download it elsewhere and give its folder"):
         return Path(snapshot_download(
@@ -103,13 +108,15 @@ def _sentences(what: str, next_step: str) -> Iterator[None]:
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
 
     try:
         yield
+        return
+    except KitError:
+        raise
     except LocalEntryNotFoundError:
         reason = "is not in the local cache and the hub cannot be reached, or is switched off"
     except GatedRepoError:
@@ -118,9 +125,7 @@ def _sentences(what: str, next_step: str) -> Iterator[None]:
         reason = "is not on the hub under this name, or is private and you are not logged in"
     except EntryNotFoundError:
         reason = "is not among the files of that hub model"
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - the hub's answer or any error of its HTTP client
         first = (str(error).splitlines() or [""])[0][:160]
-        reason = f"was refused by the hub ({type(error).__name__}: {first})"
-    else:
-        return
+        reason = f"was refused, or the connection failed ({type(error).__name__}: {first})"
     raise ModelError(f"{what} {reason}; {next_step}.") from None
