@@ -202,6 +202,9 @@ def test_gap_joins_both_ends_widest_first():
     assert "2 of 2 attributes" in words(figure) and "mean gap 0.25" in words(figure)
     assert inside(figure)
     assert len(error_figures.plot_gap(table.drop(columns=["low", "high"]), n=1).axes[0].lines) == 3
+    named = table.rename(columns={"classifier": "se_wrn", "qa": "fusion"})
+    same = error_figures.plot_gap(named, "se_wrn", "fusion", "Accuracy")
+    assert {"Bound: SE-WRN", "Fusion transformer", "Accuracy"} <= set(texts(same))
     with pytest.raises(DataError, match="qa"):
         error_figures.plot_gap(table.drop(columns="qa"))
 

@@ -21,10 +21,10 @@ def data(tiny_cohort):
     return baselines_qa.prepare(config, tiny_cohort, questions)
 
 
-def build(data, **settings):
+def build(data, kind="fusion", **settings):
     config = BaselinesConfig.from_params({"preset": "tiny", **settings})
     torch.manual_seed(0)
-    return baselines_qa.build_qa(config, data, "fusion").eval()
+    return baselines_qa.build_qa(config, data, kind).eval()
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def test_a_row_is_the_softmax_row_of_that_layer_and_head(model, data, single):
     batch = one_batch(data, single)
     out = baselines_qa.answer(model, batch, return_attention=True)
     n = out["parts"]["first"].stop
-    rows = look_inside.word_rows(out, batch, model.encoder.config, layer=0, head=1)
+    rows = look_inside.word_rows(out, batch, layer=0, head=1)
     assert torch.equal(rows, out["attention"][0][:, 1, n:, :n])
-    both = [look_inside.word_rows(out, batch, model.encoder.config, 0, head) for head in (0, 1)]
-    mean = look_inside.word_rows(out, batch, model.encoder.config, layer=0)
+    both = [look_inside.word_rows(out, batch, 0, head) for head in (0, 1)]
+    mean = look_inside.word_rows(out, batch, layer=0)
     torch.testing.assert_close(sum(both) / 2, mean)
     assert look_inside.look(model, data, single, layer=0, head=1).where == (
         "layer 1 of 2, head 2 of 2")
@@ -83,7 +83,7 @@ def test_padding_words_get_no_weight(data, protocol):
     padding = batch["text_padding_mask"]
     assert padding[0].any() and not padding[1].any()
     out = baselines_qa.answer(model, batch, return_attention=True)
-    rows = look_inside.word_rows(out, batch, model.encoder.config)
+    rows = look_inside.word_rows(out, batch)
     assert (rows[padding] == 0).all() and (rows[~padding].sum(-1) > 0).all()
     if protocol == "paper":  # then batch mates change nothing
         alone = look_inside.attention_on_ecg(model, data, int(short))
@@ -96,13 +96,22 @@ def test_second_ecg_is_read_at_its_own_tokens(data, pair):
     batch = one_batch(data, pair)
     out = baselines_qa.answer(model, batch, return_attention=True)
     n = out["parts"]["first"].stop
-    rows = look_inside.word_rows(out, batch, model.encoder.config, part="second")
+    rows = look_inside.word_rows(out, batch, part="second")
     expected = out["attention"][-1].mean(1)[:, 2 * n + 1 :, n + 1 : 2 * n + 1]  # after separator
     assert torch.equal(rows, expected)
     late = {**out, "parts": {**out["parts"], "second": slice(n, 2 * n)}}  # the published window
-    config = types.SimpleNamespace(protocol="reference")
-    shifted = look_inside.word_rows(late, batch, config, part="second")
+    shifted = look_inside.word_rows(late, batch, part="second")
     assert torch.equal(shifted, expected)
+
+
+def test_m3ae_is_looked_at_alike(data, pair):
+    m3ae = build(data, "m3ae")
+    both = [look_inside.look(m3ae, data, pair, part) for part in ("first", "second")]
+    for seen in both:
+        assert seen.rows.shape[1] == len(seen.centres) and seen.drop.shape == (12,)
+        assert seen.relevance.sum() == pytest.approx(1)
+    share = sum(seen.rows.sum(1) for seen in both)
+    assert (share < 1).all() and (share > 0.9).all()  # the rest: class token and separator
 
 
 def test_the_old_name_gives_the_mean_of_the_words(model, data, single):
@@ -212,11 +221,17 @@ def test_what_is_not_there_is_a_sentence(model, data, single, how, error, words)
         look_inside.look(model, data, single, **how)
 
 
-def test_models_without_a_joint_encoder_are_named(data, single):
-    config = BaselinesConfig.from_params({"preset": "tiny"})
-    blind = baselines_qa.build_qa(config, data, "blind")
-    with pytest.raises(ModelError, match="BlindQA has no attention"):
-        look_inside.look(blind, data, single)
+@pytest.mark.parametrize("kind", ["blind", "deaf", "resnet_lstm"])
+def test_models_whose_words_attend_to_no_ecg_are_named(data, single, kind):
+    other = build(data, kind)
+    with pytest.raises(ModelError, match=f"In {type(other).__name__} no word attends"):
+        look_inside.look(other, data, single)
+
+
+@pytest.mark.parametrize("kind", ["deaf", "resnet_lstm"])
+def test_leads_of_any_model_with_an_ecg_can_be_silenced(data, single, kind):
+    drop = look_inside.occlude_leads(build(data, kind), one_batch(data, single), answer=0)
+    assert drop.shape == (12,) and (np.abs(drop) > 1e-7).any()
 
 
 # --- which question -------------------------------------------------------------------------------

@@ -84,36 +84,41 @@ def plot_confusion(table: pd.DataFrame, model: str = "", title: str = "True and 
     return figure
 
 
+_SIDES = {"classifier": "classifier", "qa": "question answering"}
+
+
 @style.in_style
-def plot_gap(table: pd.DataFrame, classifier_is: str = "classifier, AUROC",
-             qa_is: str = "question answering, exact match", n: int = 24,
+def plot_gap(table: pd.DataFrame, classifier: str = "classifier", qa: str = "qa",
+             measure: str = "Share of questions right", n: int = 24,
              title: str = "What the ECG holds and what is answered",
              simulated: bool | None = None) -> Figure:
     """Dumbbells by attribute, widest gap first: what a classifier reaches, what answering reaches.
 
-    `table`: attribute, n (single-verify questions), classifier, qa, all shares of 0 to 1; low and
-    high, if there, are the interval of qa. Of more than `n` attributes the most asked are drawn.
-    Raises DataError for a missing column.
+    `table`: attribute, n (single-verify questions) and the two columns named by `classifier` and
+    `qa`, both 0 to 1, as in `upperbound_gap.Gap.by_attribute`; low and high, if there, are the
+    interval of `qa`. `measure` says what is compared. Of more than `n` attributes the most asked
+    are drawn. Raises DataError for a missing column.
     """
-    missing = [c for c in ("attribute", "n", "classifier", "qa") if c not in table]
+    missing = [c for c in ("attribute", "n", classifier, qa) if c not in table]
     if missing:
         raise DataError(f"The gap's table has no column {', '.join(missing)}.")
-    known = table.dropna(subset=["classifier", "qa"])
+    known = table.dropna(subset=[classifier, qa])
     rows = known.sort_values("n", ascending=False, kind="stable").head(n)
-    rows = rows.iloc[(rows["qa"] - rows["classifier"]).argsort(kind="stable")]
+    rows = rows.iloc[(rows[qa] - rows[classifier]).argsort(kind="stable")]
     figure, ax = style.new_figure(size=(8.2, 1.5 + 0.27 * len(rows)))
     y = np.arange(len(rows))
-    ax.hlines(y, rows["classifier"], rows["qa"], color="#b5b5b5", lw=2.5, gid="gap")
+    ax.hlines(y, rows[classifier], rows[qa], color="#b5b5b5", lw=2.5, gid="gap")
     if {"low", "high"} <= set(rows):
         ax.hlines(y, rows["low"], rows["high"], color=style.COLOURS[1], lw=0.9, gid="interval")
-    ax.plot(rows["qa"], y, "D", color=style.COLOURS[1], markersize=6, label=qa_is)
-    ax.plot(rows["classifier"], y, "o", color=style.COLOURS[0], markersize=7, label=classifier_is)
+    for column, marker, colour in ((qa, "D", style.COLOURS[1]), (classifier, "o", style.COLOURS[0])):
+        label = _SIDES.get(column, name_of(column))
+        ax.plot(rows[column], y, marker, color=colour, markersize=6.5, label=label)
     ax.axvline(0.5, color=style.MUTED, lw=0.9, ls="--")
     names = [f"{_shorten(str(a))} ({k:,.0f})" for a, k in zip(rows["attribute"], rows["n"])]
-    ax.set(yticks=y, ylim=(len(rows) - 0.5, -0.5), yticklabels=names)
+    ax.set(yticks=y, ylim=(len(rows) - 0.5, -0.5), yticklabels=names, xlabel=measure)
     ax.grid(axis="both")
     ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
-    gap = (rows["classifier"] - rows["qa"]).mean()
+    gap = (rows[classifier] - rows[qa]).mean()
     words = f"{len(rows)} of {len(known)} attributes (n questions); mean gap {gap:.2f}; dashed: 0.5"
     _head(figure, style.mark_simulated(title, simulated), words)
     return figure

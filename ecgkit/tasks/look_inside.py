@@ -1,11 +1,11 @@
 """What a trained model looks at, and where it errs: numbers for the figures, nothing is drawn here.
 
-The fusion transformer's tokens mix all leads, so its attention has a time axis and no lead axis.
-Which lead mattered is asked of the whole model in two ways: `occlude_leads` silences one lead at a
-time and takes the drop in the answer's logit; gradient x input asks every sample at once. `look`
-gives both beside the attention, and their product by METHODS. None of these is a cause of the
-answer. Sources: Zeiler and Fergus 2014 (occlusion); Shrikumar et al. 2016 (gradient x input);
-Chefer et al. 2021 (attention weighted by gradients).
+In the fusion transformer, MedViLL and M3AE words attend to ECG tokens. These mix all leads, so
+attention has a time axis and no lead axis. Which lead mattered is asked of the whole model in two
+ways: `occlude_leads` silences one lead at a time and takes the drop in the answer's logit; gradient
+x input asks every sample at once. `look` gives both beside the attention, and their product by
+METHODS. None of these is a cause of the answer. Sources: Zeiler and Fergus 2014 (occlusion);
+Shrikumar et al. 2016 (gradient x input); Chefer et al. 2021 (attention weighted by gradients).
 
 Letters: B batch, C leads, T samples, P tokens of one ECG, L question tokens, W words, H heads,
 N questions, K answers.
@@ -101,11 +101,11 @@ def attention_on_ecg(model, data, position: int, layer: int = -1, head: int | No
     """Attention (P,) of one question's words on one of its ECGs; heads averaged if None."""
     batch = _batch(model, data, position, part)
     with torch.no_grad():
-        rows = word_rows(_forward(model, batch), batch, _config(model), layer, head, part)[0]
+        rows = word_rows(_forward(model, batch), batch, layer, head, part)[0]
     return _mean_row(rows, batch)
 
 
-def word_rows(out: dict, batch: dict, config, layer: int = -1, head: int | None = None,
+def word_rows(out: dict, batch: dict, layer: int = -1, head: int | None = None,
               part: str = "first") -> torch.Tensor:
     """(B, L, P) attention from question tokens to one ECG's tokens; rows of padding are zero.
 
@@ -119,18 +119,18 @@ def word_rows(out: dict, batch: dict, config, layer: int = -1, head: int | None 
     if head is not None and not -weights.shape[1] <= head < weights.shape[1]:
         raise ModelError(f"There is no head {head}: a layer has {weights.shape[1]}; count from 0.")
     weights = weights.mean(1) if head is None else weights[:, head]
-    span, words = _span(out, part, config.protocol), out["parts"]["text"]
+    span, words = _span(out, part), out["parts"]["text"]
     real = ~batch["text_padding_mask"]  # the batch's own: the reference protocol loses the mask
     return weights[:, words, span] * real[..., None]
 
 
-def _span(out: dict, part: str, protocol: str) -> slice:
-    """Where an ECG's tokens lie. The reference's pooling window starts at the separator."""
+def _span(out: dict, part: str) -> slice:
+    """Where an ECG's tokens lie; FusionQA's window of the reference starts one early, at SEP."""
     span = out["parts"].get(part)
     if span is None:
         raise DataError(f"This question has no {part} ECG; look at its first one.")
-    late = int(part == "second" and protocol == "reference")
-    return slice(span.start + late, span.stop + late)
+    early = int(part == "second" and span.start == out["parts"]["first"].stop)
+    return slice(span.start + early, span.stop + early)
 
 
 def merge_pieces(pieces: list[str], rows: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -212,7 +212,7 @@ def look(model, data, position: int, part: str = "first", layer: int = -1,
         raise ModelError("No gradient reaches the ECG: the model's convolutions are frozen "
                          "(feature_grad_mult = 0). Build it with feature_grad_mult > 0 to look.")
     centres, reach = token_places(config, signal.shape[-1])
-    rows = word_rows(out, batch, config, layer, head, part)[0].detach()
+    rows = word_rows(out, batch, layer, head, part)[0].detach()
     gradient = pool_to_tokens((slope * signal)[0].detach().abs().float().cpu().numpy(), centres)
     drop = occlude_leads(model, {n: t.detach() for n, t in batch.items()}, k, part)
     pieces = data.tokenizer.convert_ids_to_tokens(batch["text"][0].tolist())
@@ -244,16 +244,17 @@ def _batch(model, data, position: int, part: str) -> dict[str, torch.Tensor]:
 
 
 def _forward(model, batch: dict) -> dict:
+    _config(model)
     return baselines_qa.answer(model, batch, return_attention=True)
 
 
 def _config(model):
-    """The sizes of a model with one joint encoder. Raises ModelError for any other."""
+    """Sizes of a model whose words attend to ECG tokens. Raises ModelError for any other."""
     config = getattr(getattr(model, "encoder", None), "config", None)
     if not hasattr(config, "conv_layers"):
         raise ModelError(
-            f"{type(model).__name__} has no attention from words to ECG tokens in one joint "
-            "encoder; look at the fusion transformer or MedViLL.")
+            f"In {type(model).__name__} no word attends to ECG tokens; look at fusion, medvill or "
+            "m3ae. `occlude_leads` takes any model that reads an ECG.")
     return config
 
 
