@@ -31,6 +31,7 @@ from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA
 from ecgkit.models.resnet_attention import ResNetAttention
 from ecgkit.models.se_wrn import SEWideResNet
 from ecgkit.models.torch_files import read_torch_file
+from ecgkit.models.transfer import copy_fitting
 from ecgkit.models.wav2vec import Wav2Vec2CMSC, Wav2VecConfig
 from ecgkit.types import ConfigError, DataError, ModelError
 
@@ -138,6 +139,15 @@ def test_encoder_alone_after_its_pretraining_modules_were_removed(tmp_path, pret
     found.settings["n_heads"] = 4  # no cfg, so D / 64 at least 1 was assumed
     with torch.no_grad():
         torch.testing.assert_close(load_fairseq(found)(signal)["x"], pretraining(signal)["x"])
+
+
+def test_a_pretrained_file_starts_a_classifier(tmp_path, pretraining):
+    """As docs/checkpoints.md has it."""
+    classifier = MODELS["classifier"]()
+    found = read_fairseq(export_fairseq(pretraining, tmp_path / "m.pt"))
+    assert copy_fitting(classifier.encoder, found.state) == len(classifier.encoder.state_dict())
+    own = pretraining.state_dict()
+    assert all(torch.equal(v, own[k]) for k, v in classifier.encoder.state_dict().items())
 
 
 # --- wrong files: sentences -----------------------------------------------------------------------
@@ -357,7 +367,7 @@ def test_a_tensor_larger_than_its_data_is_refused(tmp_path):
     """A stride of 0 would let a few bytes ask for terabytes."""
     class Huge:
         def __reduce__(self):
-            storage = torch.zeros(4).storage()
+            storage = torch.zeros(4)._typed_storage()
             return torch._utils._rebuild_tensor_v2, (storage, 0, (10**6, 10**6), (0, 0), False, {})
 
     torch.save({"model": {"a": Huge()}, "args": argparse.Namespace()}, tmp_path / "m.pt")
