@@ -135,8 +135,15 @@ def test_a_pretrained_encoder_is_where_training_starts(config):
     assert model.encoder.config.feature_grad_mult == 0.1
     fresh = classifiers.started_classifier(config, "ecg_transformer", 3)
     assert fresh.encoder.config.feature_grad_mult == 1.0
-    with pytest.raises(ModelError, match="se_wrn has no pretrained weights"):
+    with pytest.raises(ModelError, match="se_wrn cannot start from a ECGTransformerClassifier"):
         classifiers.started_classifier(config, "se_wrn", 3, start)
+    codes = classifiers.started_classifier(config, "se_wrn", 7)
+    torch.nn.init.ones_(codes.proj.weight)
+    torch.nn.init.constant_(codes.bn.weight, 2.0)
+    model = classifiers.started_classifier(config, "se_wrn", 3, codes)
+    assert (model.bn.weight == 2).all()
+    assert torch.equal(model.encoder.conv.weight, codes.encoder.conv.weight)
+    assert not (model.proj.weight == 1).any()  # the head is the new task's own
     with pytest.raises(ConfigError, match="'xresnet' is no classifier"):
         classifiers.build_classifier(config, "xresnet", 3)
 

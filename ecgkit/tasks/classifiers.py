@@ -147,22 +147,28 @@ def set_prior(head: torch.nn.Linear, rates: np.ndarray) -> None:
 
 
 def started_classifier(config, name: str, n_labels: int, start_from=None) -> torch.nn.Module:
-    """A classifier with seeded random weights; `start_from` gives the ECG transformer's encoder.
+    """A classifier with seeded random weights, or with those of `start_from` below the head.
 
-    start_from: a pretrained module that holds an ECG transformer. Its convolutions then learn at
-    `finetune_grad_mult` of the rate, as published for W2V+CMSC+RLM. Raises ModelError where it is
-    given to another classifier or nothing fits.
+    start_from: for ecg_transformer any pretrained module that holds one; its convolutions then
+    learn at `finetune_grad_mult` of the rate, as published for W2V+CMSC+RLM. For the others a
+    classifier of the same kind, trained on other labels. Raises ModelError where nothing fits.
     """
     torch.manual_seed(config.seed)
     if start_from is None:
         return build_classifier(config, name, n_labels)
-    if name != "ecg_transformer":
+    if name == "ecg_transformer":
+        factor = ClassifierSettings.of(config).finetune_grad_mult
+        model = build_classifier(config, name, n_labels, feature_grad_mult=factor)
+        copy_fitting(model.encoder, ecg_weights(start_from))
+        return model
+    model = build_classifier(config, name, n_labels)
+    if type(start_from) is not type(model):
         raise ModelError(
-            f"{name} has no pretrained weights to start from; give start_from to ecg_transformer."
+            f"{name} cannot start from a {type(start_from).__name__}; give a {name} trained on "
+            "other labels, or none."
         )
-    factor = ClassifierSettings.of(config).finetune_grad_mult
-    model = build_classifier(config, name, n_labels, feature_grad_mult=factor)
-    copy_fitting(model.encoder, ecg_weights(start_from))
+    below = {k: v for k, v in start_from.state_dict().items() if not k.startswith("proj.")}
+    copy_fitting(model, below)
     return model
 
 

@@ -10,9 +10,10 @@ A question without any valid class would match whatever is predicted; such quest
 listed (`unanswerable`), and their number is in every table's `left_out`.
 
 Intervals draw patients. A question about two ECGs goes with the first one's patient
-(`resample="first"`): with 0 or 1 patient a draw its pairs stay together, but pairs that share only
-their second patient count as independent. `resample="both"` weighs a question by the draws of both
-patients (the vertex bootstrap of networks, wider); where both are the same person, by one.
+(`resample="first"`); questions that share only their second patient then count as independent.
+`resample="both"` weighs a question by the draws of both patients (Owen 2007, pigeonhole bootstrap;
+one draw where both are the same person). It is an upper bound: where pairs share nobody, it is
+sqrt(3) times too wide.
 
 Letters: n questions, K answers, R bootstrap draws.
 
