@@ -356,7 +356,7 @@ def test_batches_of_two_and_equal_reports_stay_finite(tiny_cohort, tmp_path, kin
     cohort = _cohort_with_equal_reports(tiny_cohort) if equal else tiny_cohort
     config = _Config.from_params({**SMALL, "vl_batch": 2, "vl_steps": 4})
     trained = vl_pretrain.pretrain_vl(config, cohort, kind, tmp_path)
-    assert np.isfinite(trained.log.table["loss"]).all()
+    assert np.isfinite(trained.log.table["loss"].dropna()).all() and "loss" in trained.log.last
     assert all(torch.isfinite(p).all() for p in trained.model.parameters())
     assert np.isnan(trained.itm_auroc) == equal  # where no two reports differ nothing can be told
 
@@ -373,17 +373,17 @@ def test_one_batch_can_be_learnt_by_heart(pairs, kind):
     for name in {"hidden", "counted"} & set(batch):
         batch[name] = batch[name][:, : sizes.n_tokens(320)]
     loss_fn = vl_pretrain.LOSSES[kind]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     first = {k: v.item() for k, v in loss_fn(model, batch).items()}
-    for _ in range(120):
+    for _ in range(70):
         losses = loss_fn(model, batch)
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()
     assert not batch["matched"].all()
-    assert losses["itm"].item() < 0.1 and losses["mlm"].item() < 0.2 * first["mlm"]
+    assert losses["itm"].item() < 0.05 and losses["mlm"].item() < 0.1 * first["mlm"]
     if kind == "m3ae":
-        assert losses["mim"].item() < 0.95 * first["mim"]
+        assert losses["mim"].item() < 0.7 * first["mim"]
 
 
 def test_a_model_that_looks_at_one_side_only_scores_one_half(pairs):

@@ -87,7 +87,8 @@ def open_pairs(config, cohort, tokenizer=None, questions: Sequence[str] = ()) ->
     tokens = open_tokens(tokenizer, used, config.vl_max_text)
     content = statement_numbers(cohort.table["scp_codes"].to_numpy()[rows])
     patients = cohort.table["patient_id"].to_numpy()[rows]
-    name = short_hash([cohort.fingerprint, len(rows), sorted(tokenizer.get_vocab().items())])
+    name = short_hash([cohort.fingerprint, len(rows), config.vl_max_text,
+                       sorted(tokenizer.get_vocab().items())])
     pairs = Pairs(cohort.store, rows, split, patients, used, tokens.which, content,
                   int((texts == "").sum()), tokenizer, word_pieces(tokenizer), tokens, name)
     assert len(pairs) + pairs.n_left_out == len(cohort)

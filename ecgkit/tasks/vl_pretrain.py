@@ -2,9 +2,10 @@
 
 M3AE guesses hidden words, reconstructs hidden stretches of the ECG, and tells its own report from
 another ECG's; MedViLL guesses words and tells reports apart. `vl_negatives="mended"` exchanges the
-reports of two ECGs; then words and stretches count in matched pairs only, as M3AE's paper has it
-(its published ECG form, like MedViLL's, counts all rows): a wrong report says nothing of the ECG,
-and learning from it is learning to look away. "reference" repeats the published code:
+reports of two ECGs; then words and stretches count in matched pairs only, since a wrong report says
+nothing of the ECG and learning from it is learning to look away. The original M3AE does so too (its
+tasks see inputs of their own); the code of MedViLL, and of both on ECGs, counts every row.
+"reference" repeats the published code on ECGs:
 
 * MedViLL: of each two rows labelled "not its own", one keeps its own report;
 * M3AE: all keep their own, whatever the label, since masking starts from the texts before the
@@ -20,6 +21,7 @@ Usage:
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +90,9 @@ def pretrain_vl(config, cohort, kind: str, folder: Path, start_from=None, tokeni
     model = build_vl(config, sizes)
     if start_from is not None:
         model.load_ecg_side(start_from)
-    key = short_hash([pairs.fingerprint, config.vl_mlm_share, config.vl_mim_share, kind,
-                      config.vl_mismatch_share, config.vl_negatives, config.vl_attention,
-                      _digest(start_from)])
+    key = short_hash([pairs.fingerprint, kind, dataclasses.asdict(sizes), config.vl_attention,
+                      config.vl_mlm_share, config.vl_mim_share, config.vl_mismatch_share,
+                      config.vl_negatives, _digest(start_from)])
     log = fit(model, len(train), batch_maker(config, pairs, kind, sizes), LOSSES[kind],
               train_settings(config, kind, len(train)), folder,
               evaluate=lambda m: _short(matching(m, pairs, valid)), fingerprint=key)
@@ -127,9 +129,10 @@ def train_settings(config, kind: str, n_pairs: int) -> TrainSettings:
     per_epoch = max(1, n_pairs // config.vl_batch)
     by_epochs = kind == "medvill" and config.vl_medvill_epochs
     plain = config.vl_schedule == "published" and kind == "medvill"
+    n_steps = config.vl_medvill_epochs * per_epoch if by_epochs else config.vl_steps
     return TrainSettings(
-        n_steps=config.vl_medvill_epochs * per_epoch if by_epochs else config.vl_steps,
-        batch_size=config.vl_batch, lr=config.vl_lr, weight_decay=config.vl_weight_decay,
+        n_steps=n_steps, eval_every=max(1, n_steps // 4), batch_size=config.vl_batch,
+        lr=config.vl_lr, weight_decay=config.vl_weight_decay,
         betas=(0.9, 0.98), eps=1e-6, warmup_fraction=0.0 if plain else 0.1,
         schedule=published if config.vl_schedule == "published" else config.vl_schedule,
         seed=config.seed, device=config.device, precision=config.precision)
