@@ -110,9 +110,9 @@ def plot_gap(table: pd.DataFrame, classifier: str = "classifier", qa: str = "qa"
     ax.hlines(y, rows[classifier], rows[qa], color="#b5b5b5", lw=2.5, gid="gap")
     if {"low", "high"} <= set(rows):
         ax.hlines(y, rows["low"], rows["high"], color=style.COLOURS[1], lw=0.9, gid="interval")
-    for column, marker, colour in ((qa, "D", style.COLOURS[1]), (classifier, "o", style.COLOURS[0])):
-        label = _SIDES.get(column, name_of(column))
-        ax.plot(rows[column], y, marker, color=colour, markersize=6.5, label=label)
+    for column, marker, c in ((qa, "D", 1), (classifier, "o", 0)):
+        ax.plot(rows[column], y, marker, color=style.COLOURS[c], markersize=6.5,
+                label=_SIDES.get(column, name_of(column)))
     ax.axvline(0.5, color=style.MUTED, lw=0.9, ls="--")
     names = [f"{_shorten(str(a))} ({k:,.0f})" for a, k in zip(rows["attribute"], rows["n"])]
     ax.set(yticks=y, ylim=(len(rows) - 0.5, -0.5), yticklabels=names, xlabel=measure)
