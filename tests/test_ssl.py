@@ -286,6 +286,7 @@ def test_unknown_patients_are_nobody_else():
 def test_a_pretrained_encoder_starts_a_classifier_and_a_fusion_model(kind, config, data, tmp_path):
     cohort, rows, patients = data
     trained = ssl_pretrain.pretrain(config, cohort, rows, patients, kind, tmp_path)
+    config = ssl_pretrain.encoder_settings(config)
     classifier = build_classifier(config, "ecg_transformer", 5).eval()
     signal = torch.from_numpy(cohort.store.read(rows[:3]))
     before = classifier(signal)["pooled"]
@@ -314,8 +315,8 @@ def test_a_store_will_do_and_wrong_input_is_a_sentence(config, data, tmp_path):
     with pytest.raises(DataError, match="SSL_ACCUMULATE"):
         few = dataclasses.replace(config, ssl_accumulate=3)
         ssl_pretrain.pretrain(few, cohort, rows[:4], patients[:4], "cmsc", tmp_path)
-    with pytest.raises(DataError, match="N_CONVS"):
-        deep = dataclasses.replace(config, n_convs=8)
+    with pytest.raises(DataError, match="SSL_N_CONVS"):
+        deep = dataclasses.replace(config, ssl_n_convs=8)
         ssl_pretrain.pretrain(deep, *data, "w2v", tmp_path)
 
 
@@ -328,6 +329,18 @@ def test_a_store_will_do_and_wrong_input_is_a_sentence(config, data, tmp_path):
 def test_settings_that_contradict_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
         _Config.from_params({**TINY, **wrong})
+
+
+def test_every_preset_leaves_tokens_to_mask():
+    for preset in ("tiny", "demo", "paper"):
+        config = _Config.from_params({"preset": preset})
+        with torch.device("meta"):
+            sizes = ssl_pretrain.build_wav2vec(config).config
+        n_tokens = sizes.n_tokens(config.n_samples // 2)
+        mask = span_mask(4, n_tokens, np.random.default_rng(0), config.ssl_mask_share,
+                         config.ssl_mask_span)
+        assert n_tokens >= 20 and 0.3 < mask.mean() < 0.65
+    assert sizes.n_tokens(2500) == 156  # published
 
 
 def test_the_paper_preset_is_the_published_recipe():

@@ -26,9 +26,15 @@ class SslSettings(KitConfig):
     """How an ECG encoder is pretrained without labels; its sizes come from the study's config."""
 
     ssl_kind: str = setting("what is learnt without labels", "w2v_cmsc_rlm", choices=SSL_KINDS)
+    ssl_n_convs: int = setting(
+        "convolutions of the encoder; 0 = N_CONVS. Half an ECG must give tokens enough to mask",
+        tiny=0,
+        demo=4,
+        paper=0,
+    )
     # training
     ssl_steps: int = setting(
-        "optimiser steps; 0 = SSL_EPOCHS over the training ECGs", tiny=4, demo=200, paper=0
+        "optimiser steps; 0 = SSL_EPOCHS over the training ECGs", tiny=4, demo=300, paper=0
     )
     ssl_epochs: int = setting("epochs, where SSL_STEPS is 0", 200)
     ssl_batch: int = setting(
@@ -40,7 +46,7 @@ class SslSettings(KitConfig):
         demo=1,
         paper=8,
     )
-    ssl_lr: float = setting("learning rate", tiny=1e-3, demo=1e-3, paper=5e-5)
+    ssl_lr: float = setting("learning rate", tiny=1e-3, demo=3e-3, paper=5e-5)
     ssl_eps: float = setting("Adam's epsilon", tiny=1e-8, demo=1e-8, paper=1e-6)
     ssl_weight_decay: float = setting("weight decay", 0.01)
     ssl_schedule: str = setting(

@@ -16,9 +16,10 @@ Source: Oh et al. 2022 (arXiv 2203.06889); fact sheet ecgqa 3.2, 3.3.
 
 Usage:
     rows = cohort.rows("train")
-    trained = pretrain(config, cohort, rows, cohort.table["patient_id"].to_numpy()[rows],
-                       "w2v_cmsc_rlm", folder)
-    start_classifier(classifier, trained)            # ECGTransformerClassifier, then FusionQA
+    patients = cohort.table["patient_id"].to_numpy()[rows]
+    trained = pretrain(config, cohort, rows, patients, "w2v_cmsc_rlm", folder)
+    classifier = build_classifier(encoder_settings(config), "ecg_transformer", n_labels)
+    start_classifier(classifier, trained)                        # then FusionQA.load_ecg_side
     pretrain(config, cohort, rows, patients, "byol", folder, encoder=ConvNeXt1D(sizes))
 """
 
@@ -152,7 +153,8 @@ def build_module(config, kind: str, store, encoder, embed: Embed, settings) -> n
                 parameter.requires_grad_(not name.startswith(ONLY_PRETRAINING))
         return Wav2VecPretraining(encoder, settings.accumulate)
     if encoder is None:
-        encoder = ECGTransformer(transformer_config(config, n_leads=n_leads, **_sizes(config)))
+        sizes = transformer_config(encoder_settings(config), n_leads=n_leads, **_sizes(config))
+        encoder = ECGTransformer(sizes)
     width = embedding_width(encoder, embed, (n_leads, round(config.ssl_crop * store.n_samples)))
     heads = dict(width=width, hidden=config.ssl_hidden, out=config.ssl_final_dim, embed=embed)
     if kind == "simclr":
@@ -164,7 +166,7 @@ def build_module(config, kind: str, store, encoder, embed: Embed, settings) -> n
 def build_wav2vec(config, n_leads: int = 12) -> Wav2Vec2CMSC:
     """The pretraining model of `config`: as many layers as the ECG classifier it is to start."""
     sizes = transformer_config(
-        config, Wav2VecConfig, n_leads=n_leads, **_sizes(config),
+        encoder_settings(config), Wav2VecConfig, n_leads=n_leads, **_sizes(config),
         feature_dropout=config.ssl_dropout, final_dim=config.ssl_final_dim,
         n_codebooks=config.ssl_codebooks, n_codes=config.ssl_codes, code_dim=config.ssl_code_dim,
         n_negatives=config.ssl_n_negatives, logit_temperature=config.ssl_logit_temperature,
@@ -172,6 +174,11 @@ def build_wav2vec(config, n_leads: int = 12) -> Wav2Vec2CMSC:
                           config.ssl_gumbel_decay),
     )  # fmt: skip
     return Wav2Vec2CMSC(sizes)
+
+
+def encoder_settings(config):
+    """`config` with SSL_N_CONVS convolutions: what builds a classifier that the encoder fits."""
+    return dataclasses.replace(config, n_convs=config.ssl_n_convs or config.n_convs)
 
 
 def _sizes(config) -> dict:
@@ -207,7 +214,7 @@ def halves_maker(config, kind: str, store, rows, people, sizes: Wav2VecConfig):
     if n_tokens < 4:
         raise DataError(
             f"Half an ECG of {store.n_samples} samples gives {max(n_tokens, 0)} tokens; take "
-            "longer ECGs or fewer convolutions (N_CONVS)."
+            "longer ECGs or fewer convolutions (SSL_N_CONVS)."
         )
 
     def make_batch(indices, rng):
@@ -263,6 +270,6 @@ def start_classifier(classifier: ECGTransformerClassifier, trained: TrainedSSL) 
     except RuntimeError as error:
         raise ModelError(
             f"The pretrained encoder does not fit this classifier ({str(error).splitlines()[-1]}); "
-            "build both with the same DIM, N_CONVS, PRETRAIN_LAYERS and leads."
+            "build it with encoder_settings(config) and the same DIM, PRETRAIN_LAYERS and leads."
         ) from None
     return len(state)
