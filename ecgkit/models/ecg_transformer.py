@@ -23,10 +23,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ecgkit.models.long_conv import long_conv
 from ecgkit.models.transformer import TransformerEncoder
 from ecgkit.types import ConfigError
 
 PROTOCOLS = ("paper", "reference")
+LONG_KERNEL = 32  # tokens; from here on the Fourier transform is quicker on a CPU
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,12 @@ class ConvPositionalEncoding(nn.Module):
         self.pos_conv = nn.Sequential(weight_norm(conv, name="weight", dim=2))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        code = self.pos_conv(tokens.transpose(1, 2))[..., : tokens.shape[1]]  # (B, D, P)
-        return F.gelu(code).transpose(1, 2)
+        conv, n_tokens = self.pos_conv[0], tokens.shape[1]
+        kernel = conv.kernel_size[0]
+        # On a CPU the direct convolution would be a quarter of a training step of the base model.
+        if tokens.device.type == "cpu" and LONG_KERNEL <= kernel <= n_tokens:
+            return F.gelu(long_conv(tokens, conv.weight, conv.bias, conv.groups))
+        return F.gelu(conv(tokens.transpose(1, 2))[..., :n_tokens]).transpose(1, 2)
 
 
 # --- masks and pooling ----------------------------------------------------------------------------

@@ -102,6 +102,8 @@ class TransformerEncoder(nn.Module):
 
         attention_mask (L, L) or (B, L, L), True = this row may not look at this column.
         """
+        if padding_mask is not None and not bool(padding_mask.any()):
+            padding_mask = None  # attention is quicker without a mask
         if padding_mask is not None:
             x = x.masked_fill(padding_mask[..., None], 0.0)
         x, maps = self.dropout(self.layer_norm(x)), []
