@@ -57,6 +57,10 @@ def test_paper_settings_are_the_published_ones():
         "n_steps": 100_000, "batch_size": 64, "lr": 5e-5, "weight_decay": 1e-4,
         "betas": (0.9, 0.98)}
     assert paper.training("resnet_attention")["weight_decay"] == 1e-4
+    assert paper.training("se_wrn", grounding=True) == paper.training("se_wrn")
+    demo = ClassifierSettings.from_params({"preset": "demo", "grounding_steps": 9})
+    assert demo.training("se_wrn", grounding=True)["n_steps"] == 9
+    assert demo.training("se_wrn")["n_steps"] != 9
     assert (paper.dropout_of("se_wrn"), paper.dropout_of("resnet_attention")) == (0.3, 0.5)
     with torch.device("meta"):
         model = classifiers.build_classifier(BaselinesConfig.from_params({"preset": "paper"}),

@@ -73,6 +73,15 @@ class ClassifierSettings(KitConfig):
         demo=0.999,
         paper=0.98,
     )
+    grounding_steps: int = setting(
+        "steps of a classifier on the grounding tuples", tiny=4, demo=300, paper=100_000
+    )
+    grounding_lr_factor: float = setting(
+        "its learning rate there, as a multiple of its own (a demo starts from the SCP codes')",
+        tiny=1.0,
+        demo=0.5,
+        paper=1.0,
+    )
     min_code_count: int = setting(
         "SCP codes on fewer training ECGs are left out", tiny=3, demo=20, paper=20
     )
@@ -83,8 +92,10 @@ class ClassifierSettings(KitConfig):
         names = [field.name for field in dataclasses.fields(cls)]
         return cls.from_params({n: getattr(config, n) for n in names if hasattr(config, n)})
 
-    def training(self, name: str) -> dict:
+    def training(self, name: str, grounding: bool = False) -> dict:
         """n_steps, batch_size, lr, weight_decay and betas of one classifier, for TrainSettings.
+
+        `grounding`: on the grounding tuples instead of on one label set a recording.
 
         Raises ConfigError for a name that is none of them.
         """
@@ -93,6 +104,8 @@ class ClassifierSettings(KitConfig):
         decay = PUBLISHED_DECAY[name] if self.upper_decay == AS_PUBLISHED else self.upper_decay
         kind = "pretrain" if name == "ecg_transformer" else "upper"
         steps, batch, lr = (getattr(self, f"{kind}_{what}") for what in ("steps", "batch", "lr"))
+        if grounding:
+            steps, lr = self.grounding_steps, lr * self.grounding_lr_factor
         return {"n_steps": max(1, steps), "batch_size": batch, "lr": lr, "weight_decay": decay,
                 "betas": (0.9, self.upper_beta2)}  # fmt: skip
 
@@ -104,7 +117,7 @@ class ClassifierSettings(KitConfig):
     def check(self) -> None:
         super().check()
         for name in ("pretrain_batch", "upper_width", "upper_blocks", "upper_stem_stride",
-                     "upper_steps", "upper_batch", "min_code_count"):  # fmt: skip
+                     "upper_steps", "upper_batch", "grounding_steps", "min_code_count"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name.upper()} is {getattr(self, name)}; it starts at 1.")
         if self.upper_kernel < 1 or self.upper_kernel % 2 == 0:
@@ -119,6 +132,10 @@ class ClassifierSettings(KitConfig):
         if self.upper_decay != AS_PUBLISHED and self.upper_decay < 0:
             raise ConfigError(
                 f"UPPER_DECAY is {self.upper_decay}; give 0 or more, or -1 for the published one."
+            )
+        if self.grounding_lr_factor <= 0:
+            raise ConfigError(
+                f"GROUNDING_LR_FACTOR is {self.grounding_lr_factor}; it must be positive."
             )
         if not 0 <= self.upper_beta2 < 1:
             raise ConfigError(f"UPPER_BETA2 is {self.upper_beta2}; it lies from 0 to below 1.")

@@ -177,11 +177,12 @@ def started_classifier(config, name: str, n_labels: int, start_from=None) -> tor
 
 def train_classifier(
     config, store, items: Items, train: np.ndarray, name: str, folder: Path, start_from=None,
-    fingerprint: str = "",
+    fingerprint: str = "", grounding: bool = False,
 ) -> tuple[torch.nn.Module, TrainLog]:  # fmt: skip
     """Trains one classifier on the items `train`; resumes from `folder` as `fit` does.
 
-    `fingerprint` names the recordings. Raises DataError without any training item.
+    `fingerprint` names the recordings; `grounding` takes the steps and rate of grounding tuples.
+    Raises DataError without any training item.
     """
     if not len(train):
         raise DataError(
@@ -191,7 +192,7 @@ def train_classifier(
     model = started_classifier(config, name, len(items.classes), start_from)
     set_prior(model.proj, items.rates(train))
     settings = TrainSettings(
-        **ClassifierSettings.of(config).training(name),
+        **ClassifierSettings.of(config).training(name, grounding),
         schedule=getattr(config, "schedule", "cosine"), seed=config.seed, device=config.device,
         precision=config.precision)
     started = "random" if start_from is None else encoder_hash(model.encoder)

@@ -14,7 +14,8 @@ Usage:
     upper = train_upper_bound(config, cohort, targets, "se_wrn", run.folder / "upper_bound")
     upper.table                                    # code, n, positives, auroc, low, high, ap, f1
     grounding = read_grounding(template_questions)
-    bound = train_on_grounding(config, cohort, grounding, "se_wrn", run.folder / "grounding")
+    bound = train_on_grounding(config, cohort, grounding, "se_wrn", run.folder / "grounding",
+                               start_from=upper.model)
     bound.macro_auroc, bound.macro_accuracy        # value, low, high over patients
 """
 
@@ -142,6 +143,8 @@ def train_on_grounding(
 ) -> GroundingBound:
     """Trains one classifier on the tuples of the training split, scores those of the test split.
 
+    start_from: a pretrained ECG transformer, or a classifier of the same kind: at demo size one
+    trained on SCP codes (`train_upper_bound`) saves the steps that single leads need from scratch.
     Raises DataError where a split has no tuple.
     """
     for split in ("train", "test"):
@@ -152,7 +155,7 @@ def train_on_grounding(
             )
     items = grounding_items(grounding)
     model, log = train_classifier(config, cohort.store, items, grounding.index("train"), name,
-                                  folder, start_from, cohort.fingerprint)
+                                  folder, start_from, cohort.fingerprint, grounding=True)
     index = grounding.index("test")
     scores = predict_items(model, cohort.store, items, index)
     patients = cohort.table["patient_id"].to_numpy()[items.rows[index]]
