@@ -116,8 +116,11 @@ class ClassifierSettings(KitConfig):
 
     def check(self) -> None:
         super().check()
-        for name in ("pretrain_batch", "upper_width", "upper_blocks", "upper_stem_stride",
-                     "upper_steps", "upper_batch", "grounding_steps", "min_code_count"):  # fmt: skip
+        at_least_1 = (
+            "pretrain_batch", "upper_width", "upper_blocks", "upper_stem_stride", "upper_steps",
+            "upper_batch", "grounding_steps", "min_code_count",
+        )  # fmt: skip
+        for name in at_least_1:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name.upper()} is {getattr(self, name)}; it starts at 1.")
         if self.upper_kernel < 1 or self.upper_kernel % 2 == 0:
