@@ -2,6 +2,8 @@
 what makes ours quicker.
 """
 
+import json
+import multiprocessing.dummy
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ecgkit.parity.fairseq import transformer_sizes, weights
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import train_step  # noqa: E402
 from published_fusion import PublishedFusion, as_published  # noqa: E402
 
 
@@ -99,3 +102,38 @@ def test_ours_and_baseline_have_the_same_gradients():
     theirs = dict(published.named_parameters())
     for name, parameter in ours.named_parameters():
         assert torch.allclose(parameter.grad, theirs[name].grad, atol=1e-4, rtol=1e-3), name
+
+
+def test_the_benchmark_ends_with_one_json_line(capsys):
+    """Its tiny size, the sides in threads; speed itself is no matter of a test."""
+    n_threads = torch.get_num_threads()
+    train_step.main(["--size", "tiny", "--threads", "1", "--samples", "500", "--repeats", "1"],
+                    context=multiprocessing.dummy)
+    torch.set_num_threads(n_threads)
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(found) == {"fp32_ratio", "bf16_ratio", "memory_ratio"}
+    assert found["fp32_ratio"] > 0 and found["memory_ratio"] > 0
+
+
+def test_both_sides_get_the_same_questions():
+    work = train_step.Questions(16, 500, "tiny")
+    ours, published = work.grouped_epoch(4, seed=1), work.published_epoch(4, seed=1)
+    assert len(ours) == len(published) == 4
+
+    def rows(epoch):
+        return sorted(tuple(row) for batch in epoch for row in batch["labels"].tolist())
+
+    assert rows(ours) == rows(published)
+    assert sum("ecg_2" in batch for batch in ours) == 2
+    assert not any("ecg_2_padding_mask" in batch for batch in ours)
+    assert all("ecg_2_padding_mask" in batch for batch in published)
+
+
+def test_needed_operations_by_hand():
+    config = FusionConfig(n_leads=2, conv_layers=((4, 2, 2),), dim=8, ffn_dim=16, n_layers=3,
+                          n_heads=2, pos_kernel=4, pos_groups=2, vocab_size=9)
+    convolution = 5 * 4 * 2 * 2 + 5 * 4 * 8  # 5 tokens: convolution, then projection
+    position = 5 * 8 * 4 * 4
+    layer = 7 * (4 * 64 + 2 * 8 * 16) + 2 * 7 * 7 * 8  # 5 tokens + 2 words
+    found = train_step.needed_flops(config, n_ecgs=1, n_words=2, n_samples=10)
+    assert found == 6 * (convolution + position + 3 * layer)
