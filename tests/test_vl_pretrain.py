@@ -11,6 +11,7 @@ from ecgkit.config import BaselinesConfig
 from ecgkit.config.vl_pretraining import VlSettings
 from ecgkit.models import losses_vl
 from ecgkit.tasks import vl_pretrain
+from ecgkit.tasks.upperbound import build_classifier
 from ecgkit.tasks.vl_pairs import (
     draw_exchanges,
     exchanged,
@@ -301,7 +302,7 @@ def test_reference_negatives_repeat_the_fault(pairs):
 
 @pytest.mark.parametrize("kind", vl_pretrain.KINDS)
 def test_words_and_stretches_count_in_matched_pairs_only(pairs, kind):
-    sizes = vl_pretrain.vl_sizes(CONFIG, pairs, kind)
+    sizes = vl_pretrain.vl_sizes(CONFIG, pairs.tokenizer, kind)
     batch = vl_pretrain.batch_maker(CONFIG, pairs, kind, sizes)(np.arange(16),
                                                                 np.random.default_rng(1))
     counts = (batch["words"] != IGNORED).any(1)
@@ -365,7 +366,7 @@ def test_batches_of_two_and_equal_reports_stay_finite(tiny_cohort, tmp_path, kin
 def test_one_batch_can_be_learnt_by_heart(pairs, kind):
     torch.manual_seed(0)
     config = _Config.from_params({**SMALL, "dim": 32, "ffn_dim": 64})
-    sizes = vl_pretrain.vl_sizes(config, pairs, kind)
+    sizes = vl_pretrain.vl_sizes(config, pairs.tokenizer, kind)
     model = vl_pretrain.build_vl(config, sizes).train()
     batch = vl_pretrain.batch_maker(config, pairs, kind, sizes)(np.arange(6),
                                                                 np.random.default_rng(2))
@@ -407,13 +408,41 @@ def test_a_model_that_looks_at_one_side_only_scores_one_half(pairs):
 
 
 def test_published_schedules():
-    paper = dataclasses.replace(_Config.from_params({"preset": "paper"}))
+    paper = _Config.from_params({"preset": "paper"})
     m3ae = vl_pretrain.train_settings(paper, "m3ae", 17_000)
     medvill = vl_pretrain.train_settings(paper, "medvill", 17_000)
     assert (m3ae.n_steps, m3ae.batch_size, m3ae.lr, m3ae.schedule) == (60_000, 256, 5e-5,
                                                                        "tri_stage")
     assert (medvill.n_steps, medvill.schedule, medvill.warmup_fraction) == (800 * 66, "constant", 0)
     assert m3ae.weight_decay == medvill.weight_decay == 0.01
+
+
+@pytest.mark.parametrize("kind, published", [("m3ae", 346_585_724), ("medvill", 137_684_155)])
+def test_paper_preset_builds_the_published_models(kind, published):
+    class Bert:  # bert-base-uncased, as far as sizes go
+        pad_token_id, sep_token_id = 0, 102
+
+        def __len__(self):
+            return 30522
+
+    paper = _Config.from_params({"preset": "paper"})
+    with torch.device("meta"):
+        model = vl_pretrain.build_vl(paper, vl_pretrain.vl_sizes(paper, Bert(), kind))
+    assert sum(p.numel() for p in model.parameters()) == published
+
+
+@pytest.mark.parametrize("kind", vl_pretrain.KINDS)
+def test_an_ecg_classifier_hands_on_its_ecg_side(tiny_cohort, tmp_path, kind):
+    torch.manual_seed(0)
+    classifier = build_classifier(CONFIG, "ecg_transformer", 3)
+    config = _Config.from_params({**SMALL, "vl_steps": 1})
+    want = classifier.encoder.feature_extractor.conv_layers[0][0].weight
+    for start, taken_over in ((None, False), (classifier, True)):
+        trained = vl_pretrain.pretrain_vl(config, tiny_cohort, kind, tmp_path / str(start is None),
+                                          start_from=start)
+        got, = [p for name, p in trained.model.named_parameters()
+                if name.endswith("feature_extractor.conv_layers.0.0.weight")]
+        assert bool((got - want).abs().max() < 0.01) == taken_over  # one step of 1e-3 apart
 
 
 @pytest.mark.parametrize("wrong, named", [

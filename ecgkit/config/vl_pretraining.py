@@ -15,13 +15,13 @@ class VlSettings(KitConfig):
     """
 
     vl_steps: int = setting(
-        "optimiser steps of vision-language pretraining", tiny=6, demo=400, paper=60_000
+        "optimiser steps of vision-language pretraining", tiny=6, demo=600, paper=60_000
     )
     vl_medvill_epochs: int = setting(
         "MedViLL's length in epochs instead; 0 = VL_STEPS", tiny=0, demo=0, paper=800
     )
     vl_batch: int = setting("ECG-report pairs a step", tiny=8, demo=32, paper=256)
-    vl_lr: float = setting("its learning rate", tiny=1e-3, demo=5e-4, paper=5e-5)
+    vl_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-3, paper=5e-5)
     vl_weight_decay: float = setting("its weight decay", 0.01)
     vl_schedule: str = setting(
         "its schedule; published = three stages for M3AE, constant for MedViLL",
@@ -49,8 +49,8 @@ class VlSettings(KitConfig):
         "bi_ar",
         choices=("bi_ar", "bidirectional"),
     )
-    vl_text_layers: int = setting("M3AE: layers that read the text", tiny=1, demo=2, paper=12)
-    vl_co_layers: int = setting("M3AE: layers of co-attention", tiny=1, demo=2, paper=6)
+    vl_text_layers: int = setting("M3AE: layers that read the text", tiny=1, demo=1, paper=12)
+    vl_co_layers: int = setting("M3AE: layers of co-attention", tiny=1, demo=1, paper=6)
     vl_mim_layer: int = setting(
         "M3AE: co-attention layers below the ECG decoder", tiny=1, demo=1, paper=3
     )

@@ -55,6 +55,7 @@ from ecgkit.text.masked_words import mask_words
 from ecgkit.types import ConfigError
 
 KINDS = ("m3ae", "medvill")
+MOST_SCORED = 2000  # held-out pairs looked at while training and after
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def pretrain_vl(config, cohort, kind: str, folder: Path, start_from=None, tokeni
         raise ConfigError(f"kind is {kind!r}; choose {' or '.join(KINDS)}.")
     pairs = open_pairs(config, cohort, tokenizer, questions)
     train, valid = pairs.index("train"), pairs.index("valid")
+    valid = valid[np.linspace(0, len(valid) - 1, min(len(valid), MOST_SCORED)).astype(int)]
     torch.manual_seed(config.seed)
-    sizes = vl_sizes(config, pairs, kind)
+    sizes = vl_sizes(config, pairs.tokenizer, kind)
     model = build_vl(config, sizes)
     if start_from is not None:
         model.load_ecg_side(start_from)
@@ -99,21 +101,24 @@ def pretrain_vl(config, cohort, kind: str, folder: Path, start_from=None, tokeni
     return TrainedVl(kind, model, log, pairs, matching(model, pairs, valid))
 
 
-def vl_sizes(config, pairs: Pairs, kind: str):
-    """The model's config: the study's sizes, the pairs' tokenizer, text as long as reports or
-    questions need.
+def vl_sizes(config, tokenizer, kind: str):
+    """The model's config, for a QA model of the same kind too: the study's sizes, the tokenizer's
+    vocabulary, text as long as reports or questions need.
+
+    M3AE's ECG tower is as deep as the ECG classifier it starts from; words and ECG meet in its
+    co-attention layers.
     """
-    sizes = dict(vocab_size=len(pairs.tokenizer), sep_id=pairs.tokenizer.sep_token_id,
+    sizes = dict(vocab_size=len(tokenizer), sep_id=tokenizer.sep_token_id,
                  max_text=max(config.vl_max_text, config.max_text), dropout=config.vl_dropout,
                  attention_dropout=config.vl_dropout, activation_dropout=0.0)
     if kind == "medvill":
         return transformer_config(config, FusionConfig, **sizes)
     return transformer_config(
-        config, M3AEConfig, **sizes, pad_id=pairs.tokenizer.pad_token_id,
-        text_layers=config.vl_text_layers, n_co_layers=config.vl_co_layers,
-        mim_layer=config.vl_mim_layer, decoder_dim=config.vl_decoder_dim,
-        decoder_layers=config.vl_decoder_layers, decoder_heads=config.vl_decoder_heads,
-        text_dropout=config.vl_dropout)
+        config, M3AEConfig, **sizes, pad_id=tokenizer.pad_token_id,
+        n_layers=config.pretrain_layers, text_layers=config.vl_text_layers,
+        n_co_layers=config.vl_co_layers, mim_layer=config.vl_mim_layer,
+        decoder_dim=config.vl_decoder_dim, decoder_layers=config.vl_decoder_layers,
+        decoder_heads=config.vl_decoder_heads, text_dropout=config.vl_dropout)
 
 
 def build_vl(config, sizes) -> torch.nn.Module:
