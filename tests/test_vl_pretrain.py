@@ -433,7 +433,7 @@ def test_paper_preset_builds_the_published_models(kind, published):
 
 @pytest.mark.parametrize("kind", vl_pretrain.KINDS)
 def test_an_ecg_classifier_hands_on_its_ecg_side(tiny_cohort, tmp_path, kind):
-    torch.manual_seed(0)
+    torch.manual_seed(CONFIG.seed + 5)  # not the weights pretraining would draw itself
     classifier = build_classifier(CONFIG, "ecg_transformer", 3)
     config = _Config.from_params({**SMALL, "vl_steps": 1})
     want = classifier.encoder.feature_extractor.conv_layers[0][0].weight
