@@ -62,10 +62,11 @@ def test_paper_settings_are_the_published_ones():
     assert demo.training("se_wrn", grounding=True)["n_steps"] == 9
     assert demo.training("se_wrn")["n_steps"] != 9
     assert (paper.dropout_of("se_wrn"), paper.dropout_of("resnet_attention")) == (0.3, 0.5)
-    with torch.device("meta"):
-        model = classifiers.build_classifier(BaselinesConfig.from_params({"preset": "paper"}),
-                                             "se_wrn", 83)
-    assert sum(p.numel() for p in model.parameters()) == 1_361_757
+    published = {"se_wrn": 1_361_757, "resnet_attention": 6_563_127}
+    for name, n_parameters in published.items():
+        with torch.device("meta"):
+            model = classifiers.build_classifier(paper, name, 83)
+        assert sum(p.numel() for p in model.parameters()) == n_parameters
 
 
 def test_any_study_can_train_classifiers():
@@ -77,7 +78,7 @@ def test_any_study_can_train_classifiers():
     ({"upper_dropout": 1.5}, "UPPER_DROPOUT"), ({"upper_stem_stride": 0}, "UPPER_STEM_STRIDE"),
     ({"upper_decay": -0.5}, "UPPER_DECAY"), ({"finetune_grad_mult": 2}, "FINETUNE_GRAD_MULT"),
     ({"upper_model": "resnet"}, "se_wrn"), ({"upper_kernel": 8}, "UPPER_KERNEL"),
-    ({"upper_beta2": 1}, "UPPER_BETA2"),
+    ({"upper_width": -1}, "UPPER_WIDTH"), ({"upper_beta2": 1}, "UPPER_BETA2"),
 ])
 def test_settings_out_of_range_are_sentences(given, says):
     with pytest.raises(ConfigError, match=says):

@@ -16,6 +16,7 @@ from ecgkit.config.base import KitConfig, setting
 from ecgkit.types import ConfigError
 
 CLASSIFIERS = ("ecg_transformer", "se_wrn", "resnet_attention")
+PUBLISHED_SIZE = {"se_wrn": (16, 3), "resnet_attention": (256, 5)}  # first width, blocks
 PUBLISHED_DROPOUT = {"se_wrn": 0.3, "resnet_attention": 0.5}
 PUBLISHED_DECAY = {"ecg_transformer": 1e-4, "se_wrn": 5e-4, "resnet_attention": 1e-4}
 AS_PUBLISHED = -1.0
@@ -46,9 +47,17 @@ class ClassifierSettings(KitConfig):
     )
     upper_model: str = setting("upper-bound classifier", "se_wrn", choices=CLASSIFIERS)
     upper_width: int = setting(
-        "its first width (SE-WRN 16, ResNet + attention 256)", tiny=8, demo=8, paper=16
+        "its first width; 0 = as published (SE-WRN 16, ResNet + attention 256)",
+        tiny=8,
+        demo=8,
+        paper=0,
     )
-    upper_blocks: int = setting("blocks a group, or blocks", tiny=1, demo=1, paper=3)
+    upper_blocks: int = setting(
+        "blocks a group of SE-WRN, or of the ResNet; 0 = as published (3, 5)",
+        tiny=1,
+        demo=1,
+        paper=0,
+    )
     upper_stem_stride: int = setting(
         "stride of SE-WRN's first convolution (published 1)", tiny=2, demo=2, paper=1
     )
@@ -109,6 +118,11 @@ class ClassifierSettings(KitConfig):
         return {"n_steps": max(1, steps), "batch_size": batch, "lr": lr, "weight_decay": decay,
                 "betas": (0.9, self.upper_beta2)}  # fmt: skip
 
+    def size_of(self, name: str) -> tuple[int, int]:
+        """First width and number of blocks of SE-WRN or ResNet + attention."""
+        width, blocks = PUBLISHED_SIZE[name]
+        return self.upper_width or width, self.upper_blocks or blocks
+
     def dropout_of(self, name: str) -> float:
         """Dropout of SE-WRN or ResNet + attention."""
         given = self.upper_dropout
@@ -117,12 +131,17 @@ class ClassifierSettings(KitConfig):
     def check(self) -> None:
         super().check()
         at_least_1 = (
-            "pretrain_batch", "upper_width", "upper_blocks", "upper_stem_stride", "upper_steps",
-            "upper_batch", "grounding_steps", "min_code_count",
+            "pretrain_batch", "upper_stem_stride", "upper_steps", "upper_batch", "grounding_steps",
+            "min_code_count",
         )  # fmt: skip
         for name in at_least_1:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name.upper()} is {getattr(self, name)}; it starts at 1.")
+        if self.upper_width < 0 or self.upper_blocks < 0:
+            raise ConfigError(
+                f"UPPER_WIDTH is {self.upper_width} and UPPER_BLOCKS {self.upper_blocks}; give "
+                "sizes, or 0 for the published ones."
+            )
         if self.upper_kernel < 1 or self.upper_kernel % 2 == 0:
             raise ConfigError(
                 f"UPPER_KERNEL is {self.upper_kernel}; an odd number keeps blocks and skips alike."

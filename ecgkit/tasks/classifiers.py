@@ -124,9 +124,9 @@ def _transformer(config, settings, n_labels, **more):
 
 
 def _se_wrn(config, settings, n_labels):
-    width = settings.upper_width
+    width, blocks = settings.size_of("se_wrn")
     model = SEWideResNet(n_labels, widths=(width, width, 2 * width, 4 * width, 8 * width),
-                         n_blocks=settings.upper_blocks, kernel=settings.upper_kernel,
+                         n_blocks=blocks, kernel=settings.upper_kernel,
                          dropout=settings.dropout_of("se_wrn"))
     # A longer first step costs no parameter and halves all work behind it (published: 1).
     model.encoder.conv.stride = (settings.upper_stem_stride,)
@@ -134,8 +134,8 @@ def _se_wrn(config, settings, n_labels):
 
 
 def _resnet(config, settings, n_labels):
-    width = settings.upper_width
-    return ResNetAttention(n_labels, width=width, n_blocks=settings.upper_blocks,
+    width, blocks = settings.size_of("resnet_attention")
+    return ResNetAttention(n_labels, width=width, n_blocks=blocks,
                            n_heads=min(8, width), dropout=settings.dropout_of("resnet_attention"),
                            protocol=getattr(config, "protocol", "paper"))
 
