@@ -3,7 +3,7 @@
 AUROC, average precision and F1 agree with scikit-learn. A bootstrap draw of patients is a weight
 per item (how often its patient was drawn), so each class is sorted once for all draws instead of
 once a draw; the result is exactly that of `metrics.bootstrap_statistic`.
-F-max is the PTB-XL benchmark's (Strodthoff et al. 2021, section III-D): precision averaged over the
+F-max is the PTB-XL benchmark's (Strodthoff et al. 2021): precision averaged over the
 samples with any prediction, recall over the samples with any label, the best threshold of all.
 `asked` (n, K) bool leaves (item, class) pairs out that nobody labelled.
 

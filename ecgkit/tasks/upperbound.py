@@ -143,8 +143,8 @@ def train_on_grounding(
 ) -> GroundingBound:
     """Trains one classifier on the tuples of the training split, scores those of the test split.
 
-    start_from: a pretrained ECG transformer, or a classifier of the same kind: at demo size one
-    trained on SCP codes (`train_upper_bound`) saves the steps that single leads need from scratch.
+    start_from: a pretrained ECG transformer, or a classifier of the same kind. The demo's
+    steps and rate are meant for one trained on SCP codes (`train_upper_bound`).
     Raises DataError where a split has no tuple.
     """
     for split in ("train", "test"):

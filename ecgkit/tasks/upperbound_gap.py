@@ -1,7 +1,7 @@
 """The upper-bound gap: how far question answerers stay behind a classifier of the same facts.
 
-After Oh et al. 2023, who set the answers to single-verify questions beside classifiers of the
-attributes they ask about. A question counts where its template wording asks for one (ECG, leads,
+The idea is that of Oh et al. 2023 (answers to single-verify questions beside classifiers of the
+attributes they ask about); the definition below is the kit's own. A question counts where its template wording asks for one (ECG, leads,
 attribute) of the grounding table's test split; "not sure" and uncertain ones have no such tuple.
 The classifier answers yes where its probability of that tuple is above 0.5, a question answerer as
 it does (exact match). Both are judged by the question's own answer, on the same questions, so that
