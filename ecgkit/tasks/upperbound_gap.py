@@ -1,8 +1,9 @@
 """The upper-bound gap: how far question answerers stay behind a classifier of the same facts.
 
 The idea is that of Oh et al. 2023 (answers to single-verify questions beside classifiers of the
-attributes they ask about); the definition below is the kit's own. A question counts where its template wording asks for one (ECG, leads,
-attribute) of the grounding table's test split; "not sure" and uncertain ones have no such tuple.
+attributes they ask about); the definition below is the kit's own. A question counts where its
+template wording asks for one (ECG, leads, attribute) of the grounding table's test split; "not
+sure" and uncertain ones have no such tuple.
 The classifier answers yes where its probability of that tuple is above 0.5, a question answerer as
 it does (exact match). Both are judged by the question's own answer, on the same questions, so that
 the gap (classifier minus answerer) is paired; its interval draws patients. Beside the mean over
