@@ -184,7 +184,7 @@ def take_turns(names: list[str], args, context) -> tuple[dict, dict, dict]:
         process.daemon = True  # ends with this one
         process.start()
         theirs.close()  # so that a side that dies is noticed here
-        pipes[name].recv()
+        _hear(pipes[name])
     seconds = {name: [] for name in names}
     for i in range(args.repeats):
         for name in names if i % 2 == 0 else names[::-1]:
@@ -198,7 +198,17 @@ def take_turns(names: list[str], args, context) -> tuple[dict, dict, dict]:
 
 def _ask(pipe, question):
     pipe.send(question)
-    return pipe.recv()
+    return _hear(pipe)
+
+
+def _hear(pipe):
+    try:
+        return pipe.recv()
+    except EOFError:
+        raise SystemExit(
+            "One side ended early, most likely for want of memory; give a smaller --batch, --layers "
+            "or --size."
+        ) from None
 
 
 def side(name: str, args, pipe) -> None:
