@@ -206,7 +206,7 @@ def _hear(pipe):
         return pipe.recv()
     except EOFError:
         raise SystemExit(
-            "One side ended early, most likely for want of memory; give a smaller --batch, --layers "
+            "One side ended early, most likely for want of memory; lower --batch, --layers "
             "or --size."
         ) from None
 
