@@ -159,13 +159,14 @@ def test_disagreements_are_complete_and_named_once():
     assert len({d.id for d in DISCREPANCIES}) == len(DISCREPANCIES)
     for d in DISCREPANCIES:
         assert d.topic and d.paper and d.code and d.source and d.effect, d.id
-        assert re.fullmatch(r"[a-z_]+", d.id)
+        assert re.fullmatch(r"[a-z0-9_]+", d.id)
+        assert re.match(r"(ecgqa|esi|fewshot|risk) \d", d.source), d.id
 
 
 def test_switches_exist():
     fields = {name[:2]: {f.name: f for f in dataclasses.fields(c)} for name, c in CONFIGS.items()}
     for d in DISCREPANCIES:
-        for name in re.findall(r"\b(?:models|tasks|text|data)\.[a-z_]+", d.switch):
+        for name in re.findall(r"\b(?:models|tasks|text|data|features)\.[a-z0-9_]+", d.switch):
             assert importlib.util.find_spec(f"ecgkit.{name}"), f"{d.id}: no module {name}"
         for notebook, name, choices in re.findall(r"(\d\d) ([A-Z_]+)(?: = (.+))?", d.switch):
             field = fields[notebook][name.lower()]
