@@ -1,11 +1,12 @@
 """One small training for test_engine to start under `accelerate launch`, in one or two processes.
 
-Usage: python -m accelerate.commands.launch --cpu ... tests/distributed_fit.py FOLDER STEPS BUDGET
+Usage: see test_engine.launch; arguments are FOLDER STEPS BUDGET (seconds, below 0 = none)
 """
 
 import sys
 
 import torch
+from accelerate import PartialState
 
 from ecgkit.tasks.batching import GroupedBatches
 from ecgkit.tasks.engine import TrainSettings, fit
@@ -33,6 +34,7 @@ def main() -> None:
                              time_budget_s=budget if budget >= 0 else None)
     group = [i % 3 == 0 for i in range(N_ITEMS)]
     order = GroupedBatches(group, range(N_ITEMS), settings.batch_size, n_steps, seed=0)
+    print("processes:", PartialState(cpu=True).num_processes)
     fit(model, N_ITEMS, make_batch, loss_fn, settings, folder, batches=order,
         evaluate=lambda m: {"norm": sum(float(p.square().sum()) for p in m.parameters())})
 

@@ -1,5 +1,6 @@
 """Study 03 on the tiny simulated cohort: tokeniser, batches, search, decoding, bounds, figures."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from ecgkit.config import BaselinesConfig
+from ecgkit.config.baselines import QA_MODELS
 from ecgkit.models.losses_qa import answer_bce
 from ecgkit.reports import baseline_figures
-from ecgkit.tasks import answers_qa, baselines_qa, upperbound
+from ecgkit.tasks import answers_qa, baselines_qa, qa_data, qa_models, upperbound
 from ecgkit.text.question_tokenizer import encode_questions, load_tokenizer, train_tokenizer
 from ecgkit.types import ConfigError, ModelError
 
@@ -80,11 +82,14 @@ def test_batches_hold_what_the_models_read(data, questions):
     assert "ecg_2" not in data.batch(positions[:2])
 
 
-def test_one_batch_one_arity(data, questions):
-    train, rng = questions.index("train"), np.random.default_rng(0)
-    for _ in range(10):
-        picked = data.same_arity(rng.choice(train, 16), train, rng)
-        assert len(set(data.row2[picked] >= 0)) == 1 and set(picked) <= set(train)
+def test_one_batch_one_arity(config, data, questions):
+    train = questions.index("train")
+    order = qa_data.grouped_batches(config, data, train, n_steps=30)
+    seen = [data.row2[train[order(step)]] >= 0 for step in range(30)]
+    assert all(len(set(pairs)) == 1 for pairs in seen) and {p[0] for p in seen} == {False, True}
+    given = dataclasses.replace(config, pair_share=0.0)
+    order = qa_data.grouped_batches(given, data, train, n_steps=30)
+    assert not any((data.row2[train[order(step)]] >= 0).any() for step in range(30))
 
 
 def test_predictions_do_not_depend_on_order_or_batch(config, data, questions):
@@ -96,14 +101,15 @@ def test_predictions_do_not_depend_on_order_or_batch(config, data, questions):
     np.testing.assert_allclose(together, one_by_one, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["fusion", "blind"])
+@pytest.mark.parametrize("kind", QA_MODELS)
 def test_overfits_one_batch(config, data, questions, kind):
     torch.manual_seed(0)
     model = baselines_qa.build_qa(config, data, kind)
     _, first = np.unique(data.questions.table["template_id"], return_index=True)
-    batch = data.batch(first[:8], with_ecg=kind == "fusion")
+    _, first = np.unique(data.row1[first[:16]], return_index=True)  # deaf: an ECG, one answer
+    batch = data.batch(first[:8], with_ecg=qa_models.reads_ecg(model))
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(60):
+    for _ in range(80):
         logits = baselines_qa.answer(model, batch)["logits"]
         loss = answer_bce(logits, batch["labels"], batch["valid"])
         optimiser.zero_grad()

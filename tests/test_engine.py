@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -183,17 +184,23 @@ def test_micro_batches_are_the_same_updates(tmp_path, accumulate):
 
 def launch(folder, n_processes: int, n_steps: int = 30, budget: float = -1.0):
     """The log of tests/distributed_fit.py in so many gloo processes on the CPU."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ECGKIT_BATCH": "1"}
-    started = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1",
-               "--num_processes", str(n_processes), "--mixed_precision", "no",
-               "--dynamo_backend", "no", "--main_process_port", "0",
-               "--num_cpu_threads_per_process", "1"] if n_processes > 1 else [sys.executable]
+    # `launch --cpu` alone starts one process; this is how it starts several, which then take gloo.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ECGKIT_BATCH": "1", "ACCELERATE_USE_CPU": "true"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
+               "--num_machines", "1", "--num_processes", str(n_processes),
+               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
+               str(port)] if n_processes > 1 else [sys.executable]
     script = Path(__file__).with_name("distributed_fit.py")
     done = subprocess.run([*started, str(script), str(folder), str(n_steps), str(budget)],
                           env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert f"processes: {n_processes}" in done.stdout
     lines = (folder / "log.jsonl").read_text().splitlines()
-    return pd.DataFrame([json.loads(line) for line in lines])
+    rows = pd.DataFrame([json.loads(line) for line in lines])
+    return rows if rows.empty else rows.drop_duplicates("step", keep="last")
 
 
 def test_two_processes_give_the_loss_curve_of_one_and_resume(tmp_path):

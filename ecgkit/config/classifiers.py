@@ -45,6 +45,12 @@ class ClassifierSettings(KitConfig):
     finetune_grad_mult: float = setting(
         "factor on the gradient into its convolutions where it starts from pretrained weights", 0.1
     )
+    time_shift: bool = setting(
+        "training ECGs start at a random moment, beginning joined to end (not published)",
+        tiny=True,
+        demo=True,
+        paper=False,
+    )
     upper_model: str = setting("upper-bound classifier", "se_wrn", choices=CLASSIFIERS)
     upper_width: int = setting(
         "its first width; 0 = as published (SE-WRN 16, ResNet + attention 256)",

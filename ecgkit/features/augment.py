@@ -1,5 +1,5 @@
-"""Augmentations of ECG batches for self-supervised pretraining: lead masking, crops, noise, gains,
-baseline wander, silenced stretches.
+"""Augmentations of ECG batches: lead masking, crops, shifts in time, noise, gains, baseline wander,
+silenced stretches.
 
 Letters: B batch, C leads, T samples, S segments. Every function takes (B, C, T) and a numpy
 Generator, draws anew for each row, and returns a new array; the input is never written to.
@@ -103,6 +103,17 @@ def random_crop(signal: np.ndarray, rng, n_samples: int) -> np.ndarray:
     starts = rng.integers(width - n_samples + 1, size=n_rows)
     windows = np.lib.stride_tricks.sliding_window_view(signal, n_samples, axis=-1)
     return windows[np.arange(n_rows), :, starts]  # indexing copies
+
+
+def shift_time(signal: np.ndarray, rng) -> np.ndarray:
+    """(B, C, T) -> (B, C, T): each row starts at a random moment, its beginning joined to its end.
+
+    A label that holds for the whole recording holds for this too; the seam may cut a beat.
+    """
+    starts = rng.integers(signal.shape[-1], size=len(signal))
+    twice = np.concatenate([signal, signal], axis=-1)
+    windows = np.lib.stride_tricks.sliding_window_view(twice, signal.shape[-1], axis=-1)
+    return windows[np.arange(len(signal)), :, starts]  # indexing copies
 
 
 def mask_time(signal: np.ndarray, rng, longest: float = 0.2) -> np.ndarray:

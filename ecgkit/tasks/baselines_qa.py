@@ -1,7 +1,7 @@
-"""ECG-QA baselines: the ECG + text fusion transformer beside a text-only one and two majorities.
+"""Training and scoring of the ECG-QA baselines.
 
-Both transformers get the same steps, the same batches, and the same learning-rate search on the
-valid split; the test split is scored once, at the end. A question is right only if every answer its
+All models get the same steps, the same batches, and the same learning-rate search on the valid
+split; the test split is scored once, at the end. A question is right only if every answer its
 template allows is predicted right (exact match). Source: Oh et al. 2023 (ECG-QA) section 5.
 
 Letters: B batch, C leads, T samples, L tokens, N questions, K answers.
@@ -22,74 +22,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgkit.config import short_hash
-from ecgkit.models.fusion_qa import (
-    BlindQA,
-    FusionConfig,
-    FusionQA,
-    question_to_ecg_attention,
-)
+from ecgkit.models import registry
 from ecgkit.models.losses_qa import answer_bce
 from ecgkit.tasks import metrics
+from ecgkit.tasks.classifiers import set_prior
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
-from ecgkit.tasks.upperbound import set_prior, transformer_config
-from ecgkit.text.question_cache import Tokens, open_tokens
-from ecgkit.text.question_tokenizer import question_tokenizer
+from ecgkit.tasks.metrics_qa import judgeable
+from ecgkit.tasks.qa_data import QAData, grouped_batches, prepare, thinned
+from ecgkit.tasks.qa_models import FROM_ECG, answer, build_qa, digest, reads_ecg, start_qa
 from ecgkit.types import DataError
 
-
-@dataclass(frozen=True)
-class QAData:
-    """Questions ready for batches: their tokens, read when asked for, and the rows of their ECGs
-    (N,), -1 = none.
-    """
-
-    store: object
-    questions: object
-    tokenizer: object
-    tokens: Tokens
-    row1: np.ndarray
-    row2: np.ndarray
-    fingerprint: str
-
-    def batch(self, positions: np.ndarray, with_ecg: bool = True) -> dict[str, torch.Tensor]:
-        """Tensors of the questions at `positions`; text is cut to their longest.
-
-        text (B, L), text_padding_mask (B, L), labels (B, K), valid (B, K); with ECGs: ecg (B, C, T)
-        and, where any question has a second one, ecg_2 (B, C, T) with ecg_2_padding_mask (B, T).
-        """
-        ids, padding = self.tokens.read(positions)
-        out = {"text": ids,
-               "text_padding_mask": padding,
-               "labels": self.questions.labels(positions),
-               "valid": self.questions.valid_mask(positions)}
-        if with_ecg:
-            out |= self._ecgs(positions)
-        return {name: torch.from_numpy(array) for name, array in out.items()}
-
-    def _ecgs(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        first, second = self.store.read(self.row1[positions]), self.row2[positions]
-        there = second >= 0
-        if not there.any():
-            return {"ecg": first}
-        ecg_2 = np.zeros_like(first)
-        ecg_2[there] = self.store.read(second[there])
-        absent = np.repeat(~there[:, None], first.shape[-1], axis=1)
-        return {"ecg": first, "ecg_2": ecg_2, "ecg_2_padding_mask": absent}
-
-    def same_arity(self, positions: np.ndarray, pool: np.ndarray, rng, pair_share: float = -1.0):
-        """Replaces questions so that all have one ECG, or all have two, by random ones of `pool`.
-
-        A batch then spends no time on absent second ECGs. Two-ECG batches come as often as the
-        questions occur, or in `pair_share` (0 to 1) of all batches.
-        """
-        pairs = self.row2[pool] >= 0
-        pair = self.row2[positions[0]] >= 0 if pair_share < 0 else rng.random() < pair_share
-        pair = bool(pair) if pairs.any() and not pairs.all() else bool(pairs.any())
-        odd = (self.row2[positions] >= 0) != pair
-        if not odd.any():
-            return positions
-        return np.where(odd, rng.choice(pool[pairs == pair], len(positions)), positions)
+__all__ = ["QAData", "TrainedQA", "answer", "build_qa", "predict", "prepare", "train_qa",
+           "validate"]
 
 
 @dataclass(frozen=True)
@@ -102,58 +46,22 @@ class TrainedQA:
     search: pd.DataFrame
     lr: float
 
-
-# --- data and models ------------------------------------------------------------------------------
-
-
-def prepare(config, cohort, questions) -> QAData:
-    """Tokenises all questions; a trained tokenizer has seen the training questions only.
-
-    Raises DataError when there is no training or no test question.
-    """
-    for split in ("train", "test"):
-        if not len(questions.index(split)):
-            raise DataError(
-                f"There is no question in the {split} split about the {len(cohort)} stored ECGs; "
-                "give more ECGs (DATA) or more question files (ECGQA)."
-            )
-    texts = questions.table["question"].to_numpy()
-    tokenizer = question_tokenizer(texts[questions.index("train")], config.vocab_size,
-                                   config.tokenizer)
-    tokens = open_tokens(tokenizer, texts, config.max_text)
-    rows = questions.table[["row1", "row2"]].to_numpy()
-    name = f"{cohort.fingerprint}-{questions.source}-{questions.flavour}-{len(questions)}"
-    return QAData(cohort.store, questions, tokenizer, tokens, rows[:, 0], rows[:, 1], name)
-
-
-def build_qa(config, data: QAData, kind: str) -> torch.nn.Module:
-    """`kind`: fusion | blind, both of the same width and depth."""
-    sizes = transformer_config(config, FusionConfig, vocab_size=len(data.tokenizer),
-                               max_text=int(data.tokens.lengths(slice(None)).max()),
-                               sep_id=data.tokenizer.sep_token_id)
-    model = {"fusion": FusionQA, "blind": BlindQA}[kind]
-    return model(sizes, len(data.questions.classes))
-
-
-def answer(model, batch: dict[str, torch.Tensor], **how) -> dict:
-    """Runs either model on a batch; the blind one is never handed an ECG."""
-    if isinstance(model, BlindQA):
-        return model(batch["text"], batch["text_padding_mask"], **how)
-    return model(batch["ecg"], batch["text"], batch.get("ecg_2"),
-                 ecg_2_padding_mask=batch.get("ecg_2_padding_mask"),
-                 text_padding_mask=batch["text_padding_mask"], **how)
-
-
-# --- training -------------------------------------------------------------------------------------
+    @property
+    def n_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
 
 
 def train_qa(config, data: QAData, kind: str, folder: Path, start_from=None) -> TrainedQA:
     """Searches the learning rate on the valid split, then trains from scratch with the best one.
 
-    `start_from`: an ECG classifier of the same sizes; the fusion model's ECG side starts from it,
-    unless config.pretrain_steps is 0.
+    `start_from`: what the model takes weights from (`qa_models.starting_points`), or None; an ECG
+    classifier counts for nothing where config.pretrain_steps is 0.
+    The paper preset takes what was published for `kind` (config.of_model). Questions whose list of
+    valid answers is empty are not trained on. Raises DataError when none is left.
     """
-    start_from = start_from if config.pretrain_steps else None
+    config = config.of_model(kind)
+    if kind in FROM_ECG and not config.pretrain_steps:
+        start_from = None
     rates, search = config.learning_rates(), pd.DataFrame(columns=["lr", "loss", "exact_match"])
     if len(rates) > 1:
         rows = []
@@ -171,49 +79,50 @@ def train_qa(config, data: QAData, kind: str, folder: Path, start_from=None) -> 
 
 def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path, start_from):
     torch.manual_seed(config.seed)
-    model = build_qa(config, data, kind)
-    train, valid = data.questions.index("train"), data.questions.index("valid")
-    set_prior(model.proj, data.questions.labels(train).mean(0))
-    if start_from is not None:
-        model.load_ecg_side(start_from)
-    with_ecg = kind == "fusion"
-    settings = TrainSettings(
-        n_steps=n_steps, batch_size=config.batch_size, lr=lr, weight_decay=config.weight_decay,
-        betas=(0.9, 0.98), schedule=config.schedule, seed=config.seed, device=config.device,
-        precision=config.precision)
+    model = build_qa(config, data, kind, start_from)
+    train, valid = (usable(data, split) for split in ("train", "valid"))
+    if not len(train):
+        raise DataError(
+            "No training question has a list of valid answers; see metrics_qa.unanswerable."
+        )
+    head = model.get_submodule(registry.find(type(model).__name__).head)
+    set_prior(head, data.questions.labels(train).mean(0))
+    start_qa(model, start_from)
+    with_ecg = reads_ecg(model)
 
     def make_batch(indices, rng):
-        positions = data.same_arity(train[indices], train, rng, config.pair_share)
-        return data.batch(positions, with_ecg)
+        return data.batch(train[indices], with_ecg, rng if config.time_shift else None)
 
     def loss_fn(model, batch):
         valid_only = batch["valid"] if config.loss_over == "valid" else None
         return {"loss": answer_bce(answer(model, batch)["logits"], batch["labels"], valid_only)}
 
     looked_at = thinned(valid, config.eval_questions)
+    watched = len(looked_at) > 0
+    settings = TrainSettings(
+        n_steps=n_steps, batch_size=config.batch_size, accumulate=config.accumulate, lr=lr,
+        weight_decay=config.weight_decay, betas=(0.9, 0.98), schedule=config.schedule,
+        eval_every=config.eval_every, best_metric="exact_match" if watched else "",
+        keep=config.keep if watched else "last", patience=config.patience if watched else 0,
+        seed=config.seed, device=config.device, precision=config.precision)
     key = "-".join(map(str, (data.fingerprint, kind, config.loss_over, config.pair_share,
-                             _digest(start_from))))
+                             config.length_window, config.feature_grad_mult, config.time_shift,
+                             digest(start_from))))
     log = fit(model, len(train), make_batch, loss_fn, settings, folder,
-              evaluate=lambda m: validate(m, data, looked_at), fingerprint=key)
+              evaluate=lambda m: validate(m, data, looked_at), fingerprint=key,
+              batches=grouped_batches(config, data, train, n_steps),
+              names=lambda indices: data.names(train[indices]))
     return model, log
 
 
-def _digest(model) -> str:
-    """Names the weights a training starts from, so that other ones are never taken for finished."""
-    if model is None:
-        return "random"
-    return short_hash([float(p.detach().double().sum()) for p in model.parameters()])
-
-
-def thinned(positions: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` positions, evenly spread over all."""
-    if len(positions) <= limit:
-        return positions
-    return positions[np.linspace(0, len(positions) - 1, limit).astype(int)]
+def usable(data: QAData, split: str) -> np.ndarray:
+    """Positions of a split whose template has valid answers: an empty list makes anything right."""
+    positions = data.questions.index(split)
+    return positions[judgeable(data.questions, positions)]
 
 
 def validate(model, data: QAData, positions: np.ndarray) -> dict[str, float]:
-    """Mean BCE over valid answers, and exact match; empty where there are no questions."""
+    """Mean BCE over valid answers, and exact match; NaN where there are no questions."""
     if not len(positions):
         return {"loss": float("nan"), "exact_match": float("nan")}
     scores = predict(model, data, positions)
@@ -234,35 +143,7 @@ def predict(model, data: QAData, positions: np.ndarray, batch: int = 128) -> np.
     scores = np.empty((len(positions), len(data.questions.classes)), dtype=np.float32)
     for i in range(0, len(order), batch):
         part = order[i : i + batch]
-        tensors = data.batch(positions[part], with_ecg=not isinstance(model, BlindQA))
+        tensors = data.batch(positions[part], with_ecg=reads_ecg(model))
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         scores[part] = torch.sigmoid(answer(model, tensors)["logits"]).float().cpu().numpy()
     return scores
-
-
-# --- looking inside -------------------------------------------------------------------------------
-
-
-def telling_question(data: QAData, positions: np.ndarray, fused: np.ndarray, blind: np.ndarray):
-    """A position to look at: one ECG, something is there, right with the ECG and wrong without.
-
-    fused, blind (n, K) 0/1 answers. Falls back to the first position of the nearest kind.
-    """
-    labels, valid = data.questions.labels(positions), data.questions.valid_mask(positions)
-    right = metrics.exact_match(labels, fused, valid)
-    wrong = ~metrics.exact_match(labels, blind, valid)
-    table = data.questions.table.iloc[positions]
-    yes = np.array(["no" not in a and "none" not in a for a in table["answer"]])
-    about_codes = (table["attribute_type"] == "scp_code").to_numpy()
-    liking = 8 * (data.row2[positions] < 0) + 4 * (right & wrong) + 2 * yes + about_codes
-    return int(positions[liking.argmax()])
-
-
-@torch.no_grad()
-def attention_on_ecg(model: FusionQA, data: QAData, position: int) -> np.ndarray:
-    """Attention (P,) of one question's words on its first ECG: last layer, mean of all heads."""
-    model.eval()
-    device = next(model.parameters()).device
-    batch = {k: v.to(device) for k, v in data.batch(np.array([position])).items()}
-    out = answer(model, batch, return_attention=True)
-    return question_to_ecg_attention(out)[0].float().cpu().numpy()

@@ -24,6 +24,7 @@ import torch
 
 from ecgkit.config import short_hash
 from ecgkit.config.classifiers import ClassifierSettings
+from ecgkit.features.augment import shift_time
 from ecgkit.models.ecg_transformer import ECGTransformerClassifier, ECGTransformerConfig
 from ecgkit.models.losses_qa import attribute_macro_bce
 from ecgkit.models.resnet_attention import ResNetAttention
@@ -60,16 +61,18 @@ class Items:
                 "them out before training."
             )
 
-    def signal(self, store, index: np.ndarray) -> torch.Tensor:
-        """(B, C, T) mV; leads that may not be seen are zeros."""
+    def signal(self, store, index: np.ndarray, rng=None) -> torch.Tensor:
+        """(B, C, T) mV; leads that may not be seen are zeros; a generator shifts each in time."""
         signal = store.read(self.rows[index])
+        if rng is not None:
+            signal = shift_time(signal, rng)
         if self.leads is not None:
             signal *= self.leads[index][:, :, None]
         return torch.from_numpy(signal)
 
-    def batch(self, store, index: np.ndarray) -> dict[str, torch.Tensor]:
+    def batch(self, store, index: np.ndarray, rng=None) -> dict[str, torch.Tensor]:
         """ecg (B, C, T), labels (B, K) and, unless all are asked, asked (B, K)."""
-        batch = {"ecg": self.signal(store, index),
+        batch = {"ecg": self.signal(store, index, rng),
                  "labels": torch.from_numpy(self.labels[index].astype(np.float32))}
         return batch if self.asked is None else batch | {
             "asked": torch.from_numpy(self.asked[index])}
@@ -200,8 +203,14 @@ def train_classifier(
     built = [str(model), repr(getattr(model.encoder, "config", "")),
              getattr(model, "protocol", "")]
     key = f"{fingerprint}-{name}-{items.key()}-{short_hash([train.tolist(), built])}-{started}"
-    log = fit(model, len(train), lambda index, rng: items.batch(store, train[index]),
-              classifier_loss, settings, Path(folder), fingerprint=key)
+    shifts = ClassifierSettings.of(config).time_shift
+    key += "-shifted" if shifts else ""
+
+    def make_batch(index, rng):
+        return items.batch(store, train[index], rng if shifts else None)
+
+    log = fit(model, len(train), make_batch, classifier_loss, settings, Path(folder),
+              fingerprint=key)
     return model, log
 
 

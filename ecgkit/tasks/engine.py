@@ -117,7 +117,8 @@ class _Loop:
         self.step, self.spent, self.rows = 0, 0.0, []
         self.sums, self.n_summed = {}, 0  # losses since the last logged row
         self.best, self.waited = None, 0  # {"step", "value"}; evaluations since then
-        torch.manual_seed(settings.seed)  # dropout; a checkpoint brings its own state
+        # Dropout and other noise, another one in each process; a checkpoint brings its own state.
+        torch.manual_seed(settings.seed + self.accelerator.process_index)
         self.writer = make_writer(folder) if self.accelerator.is_main_process else None
 
     def run(self) -> TrainLog:
