@@ -107,6 +107,7 @@ def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path,
         seed=config.seed, device=config.device, precision=config.precision)
     key = "-".join(map(str, (data.fingerprint, kind, config.loss_over, config.pair_share,
                              config.length_window, config.feature_grad_mult, config.time_shift,
+                             config.eval_questions, registry.settings_of(model),
                              digest(start_from))))
     log = fit(model, len(train), make_batch, loss_fn, settings, folder,
               evaluate=lambda m: validate(m, data, looked_at), fingerprint=key,
@@ -140,7 +141,7 @@ def predict(model, data: QAData, positions: np.ndarray, batch: int = 128) -> np.
     device = next(model.parameters()).device
     length, pair = data.tokens.lengths(positions), data.row2[positions] >= 0
     order = np.lexsort((length, pair))  # like with like: little padding
-    scores = np.empty((len(positions), len(data.questions.classes)), dtype=np.float32)
+    scores = np.empty((len(positions), registry.n_labels_of(model)), dtype=np.float32)
     for i in range(0, len(order), batch):
         part = order[i : i + batch]
         tensors = data.batch(positions[part], with_ecg=reads_ecg(model))

@@ -11,6 +11,7 @@ Usage:
 from __future__ import annotations
 
 import dataclasses
+import zlib
 
 import numpy as np
 import torch
@@ -93,7 +94,8 @@ def prepare(config, cohort, questions, tokenizer=None) -> QAData:
                                        config.tokenizer)
     tokens = open_tokens(tokenizer, texts, config.max_text)
     rows = questions.table[["row1", "row2"]].to_numpy()
-    name = f"{cohort.fingerprint}-{questions.source}-{questions.flavour}-{len(questions)}"
+    read = b"".join(a.tobytes() for a in (tokens.ids, tokens.starts, tokens.which, rows))
+    name = f"{cohort.fingerprint}-{questions.source}-{questions.flavour}-{zlib.crc32(read):08x}"
     return QAData(cohort.store, questions, tokenizer, tokens, rows[:, 0], rows[:, 1], name)
 
 
