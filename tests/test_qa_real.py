@@ -188,8 +188,6 @@ def test_intervals_of_few_questions_are_wide(questions, split, least):
     assert both.loc["half", ("CI-Query", "low")] <= 0.5 <= both.loc["half", ("CI-Query", "high")]
 
 
-@pytest.mark.xfail(strict=True, reason="a bootstrap of questions all wrong, or all right, draws "
-                                       "the same value each time: 8 of 8 wrong reads 0 (0 to 0)")
 @pytest.mark.parametrize("value", [0, 1])
 def test_eight_wrong_answers_do_not_prove_that_all_are(questions, value):
     at = questions.index("test")

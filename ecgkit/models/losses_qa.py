@@ -11,16 +11,18 @@ import torch.nn.functional as F
 
 
 def answer_bce(logits, labels, valid=None):
-    """Mean binary cross-entropy over all answers, or over `valid` ones only.
+    """Mean binary cross-entropy over all answers, or for each question over its `valid` ones.
 
     logits, labels (B, K), valid (B, K) bool. The published loss covers all answers (valid=None)
-    although only the valid ones are scored. Without any valid answer the loss is 0.
+    although only the valid ones are scored. With `valid` every question weighs the same, however
+    many answers its template allows; one that allows none adds 0. Either way the loss is a mean
+    over questions, so that micro-batches add up to the batch.
     """
     losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
     if valid is None:
         return losses.mean()
     valid = valid.to(losses.dtype)
-    return (losses * valid).sum() / valid.sum().clamp(min=1.0)
+    return ((losses * valid).sum(1) / valid.sum(1).clamp(min=1.0)).mean()
 
 
 def attribute_macro_bce(logits, labels, targeted=None):

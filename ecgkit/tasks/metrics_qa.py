@@ -137,6 +137,7 @@ def published_table(
     scores = {name: checked_scores(questions, positions, s, name) for name, s in scores.items()}
     kept = judgeable(questions, positions)
     weights = draws(questions, positions, patients, resample, n_boot, seed)
+    people = _patients(questions, positions, patients)
     kinds = questions.table["question_type"].to_numpy()[positions]
     columns = {name: kept & (kinds == kind) for name, kind in COLUMNS.items()} | {ALL: kept}
     cells = {}
@@ -146,7 +147,7 @@ def published_table(
         ).astype(float)
         row = {}
         for name, chosen in columns.items():
-            values = (int(chosen.sum()), *_mean(hits[chosen], weights[:, chosen]))
+            values = (int(chosen.sum()), *_mean(hits[chosen], weights[:, chosen], people[chosen]))
             row |= {(name, part): value for part, value in zip(_CELL, values)}
         cells[model] = row | {("left_out", "n"): int((~kept).sum())}
     table = pd.DataFrame.from_dict(cells, orient="index")
@@ -155,10 +156,14 @@ def published_table(
     return table.astype(counts).rename_axis("model")
 
 
-def _mean(values: np.ndarray, weights: np.ndarray) -> Interval:
+def _mean(values: np.ndarray, weights: np.ndarray, people: np.ndarray) -> Interval:
     if not len(values):
         return float("nan"), float("nan"), float("nan")
-    return interval(values.mean(), weighted_mean(values, weights))
+    value, low, high = interval(values.mean(), weighted_mean(values, weights))
+    if value in (0.0, 1.0):  # every draw is alike; Clopper-Pearson's limit over patients instead
+        reach = 1 - 0.025 ** (1 / len(np.unique(people)))
+        low, high = (0.0, reach) if value == 0 else (1 - reach, 1.0)
+    return value, low, high
 
 
 def printable(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
@@ -209,7 +214,8 @@ def scored(
         "n": int(kept.sum()),
         "left_out": int((~kept).sum()),
         "n_classes": int(np.isfinite(per_class[0]).sum()),
-        "exact_match": _mean(hits[kept], weights[:, kept]),
+        "exact_match": _mean(hits[kept], weights[:, kept],
+                             _patients(questions, positions, patients)[kept]),
         "accuracy": _pairs_mean(right, valid.sum(1), pairs),
         "auroc": interval(aucs[0], aucs[1:]),
     }
