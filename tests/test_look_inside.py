@@ -1,5 +1,6 @@
 """`tasks.look_inside`: attention of real words only, leads that act, errors counted."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -59,6 +60,18 @@ def test_shapes_and_sums(model, data, single):
     assert (seen.rows.sum(1) < 1).all() and (seen.rows >= 0).all()  # words attend to words too
     assert seen.words[0] == "[CLS]" and not any(w.startswith("##") for w in seen.words)
     assert seen.where == "layer 2 of 2, mean of 2 heads"
+
+
+def test_frozen_convolutions_are_looked_through(model, data, single):
+    free = look_inside.look(model, data, single)
+    config = model.encoder.config
+    model.encoder.config = dataclasses.replace(config, feature_grad_mult=0.0)
+    try:
+        frozen = look_inside.look(model, data, single)
+        assert model.encoder.config.feature_grad_mult == 0.0  # as it was
+    finally:
+        model.encoder.config = config
+    np.testing.assert_allclose(frozen.gradient, free.gradient, atol=1e-7)
 
 
 def test_a_row_is_the_softmax_row_of_that_layer_and_head(model, data, single):

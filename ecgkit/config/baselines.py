@@ -39,9 +39,9 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         "",
     )
     # the transformers, the same for all that answer
-    dim: int = setting("width D of the transformers", tiny=32, demo=96, paper=768)
-    ffn_dim: int = setting("width of the feed-forward part", tiny=64, demo=384, paper=3072)
-    n_layers: int = setting("transformer layers", tiny=2, demo=3, paper=12)
+    dim: int = setting("width D of the transformers", tiny=32, demo=64, paper=768)
+    ffn_dim: int = setting("width of the feed-forward part", tiny=64, demo=256, paper=3072)
+    n_layers: int = setting("transformer layers", tiny=2, demo=2, paper=12)
     n_heads: int = setting("attention heads", tiny=2, demo=4, paper=12)
     n_convs: int = setting(
         "ECG convolutions, each of stride 2 (4 = a token per 16 samples)", tiny=4, demo=6, paper=4
@@ -83,31 +83,34 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
     )
     # training, the same for all that answer
     n_steps: int = setting("optimiser steps of each model", tiny=6, demo=600, paper=50_000)
-    batch_size: int = setting("questions a step", tiny=8, demo=64, paper=256)
+    batch_size: int = setting("questions a step", tiny=8, demo=128, paper=256)
     accumulate: int = setting("micro-batches a step is cut into (memory)", 1)
     pair_share: float = setting(
         "share of training batches about two ECGs; -1 = as they occur",
         tiny=-1.0,
-        demo=0.1,
+        demo=0.05,
         paper=-1.0,
     )
     length_window: int = setting(
         "batches among which questions are sorted by length; 1 = not sorted (less padding, but "
         "batches of like templates)",
         tiny=4,
-        demo=1,
+        demo=2,
         paper=32,
     )
     lr_grid: str = setting(
         "learning rates tried on the valid split, separated by spaces",
         tiny="1e-3",
-        demo="7e-4 1e-3",
+        demo="2e-3 3e-3",
         paper="1e-4",
     )
     search_steps: int = setting("steps of each trial", tiny=2, demo=40, paper=2000)
     weight_decay: float = setting("weight decay", tiny=0.0, demo=0.0, paper=0.0)
     feature_grad_mult: float = setting(
-        "gradient into the ECG convolutions while answering; 0 = frozen", 1.0
+        "gradient into the ECG convolutions while answering; 0 = frozen where they were pretrained",
+        tiny=1.0,
+        demo=0.0,
+        paper=1.0,
     )
     schedule: str = setting(
         "learning-rate schedule", tiny="cosine", demo="cosine", paper="tri_stage", choices=SCHEDULES

@@ -30,7 +30,7 @@ class ClassifierSettings(KitConfig):
         "steps of the ECG transformer that the fusion model starts from; "
         "0 = start from random weights",
         tiny=4,
-        demo=240,
+        demo=1000,
         paper=100_000,
     )
     pretrain_layers: int = setting(
@@ -40,8 +40,8 @@ class ClassifierSettings(KitConfig):
         demo=1,
         paper=12,
     )
-    pretrain_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-3, paper=5e-5)
-    pretrain_batch: int = setting("ECGs a step of it", tiny=16, demo=32, paper=64)
+    pretrain_lr: float = setting("its learning rate", tiny=1e-3, demo=5e-3, paper=5e-5)
+    pretrain_batch: int = setting("ECGs a step of it", tiny=16, demo=64, paper=64)
     finetune_grad_mult: float = setting(
         "factor on the gradient into its convolutions where it starts from pretrained weights", 0.1
     )

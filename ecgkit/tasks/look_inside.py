@@ -18,6 +18,8 @@ Usage:
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -204,13 +206,11 @@ def look(model, data, position: int, part: str = "first", layer: int = -1,
         raise DataError(f"method is {method!r}; choose {' | '.join(METHODS)}.")
     batch, config = _batch(model, data, position, part), _config(model)
     signal = batch[SIGNAL_OF[part]].requires_grad_()
-    out = _forward(model, batch)
-    logits, valid = out["logits"][0], batch["valid"][0]
-    k = int(logits.masked_fill(~valid, -torch.inf).argmax()) if answer is None else answer
-    slope = torch.autograd.grad(logits[k], signal, allow_unused=True)[0]
-    if slope is None:
-        raise ModelError("No gradient reaches the ECG: the model's convolutions are frozen "
-                         "(feature_grad_mult = 0). Build it with feature_grad_mult > 0 to look.")
+    with _gradient_to_the_ecg(model):
+        out = _forward(model, batch)
+        logits, valid = out["logits"][0], batch["valid"][0]
+        k = int(logits.masked_fill(~valid, -torch.inf).argmax()) if answer is None else answer
+        slope = torch.autograd.grad(logits[k], signal)[0]
     centres, reach = token_places(config, signal.shape[-1])
     rows = word_rows(out, batch, layer, head, part)[0].detach()
     gradient = pool_to_tokens((slope * signal)[0].detach().abs().float().cpu().numpy(), centres)
@@ -226,6 +226,20 @@ def look(model, data, position: int, part: str = "first", layer: int = -1,
         words=words, rows=merged, attention=attention, gradient=gradient, drop=drop,
         relevance=relevance / (relevance.sum() or 1.0), centres=centres, reach=reach,
         leads=tuple(getattr(data.store, "leads", LEADS)))
+
+
+@contextlib.contextmanager
+def _gradient_to_the_ecg(model):
+    """Lets gradients through convolutions that training scales down or freezes."""
+    held = [(module, module.config) for module in model.modules()
+            if getattr(getattr(module, "config", None), "feature_grad_mult", 1.0) != 1.0]
+    for module, config in held:
+        module.config = dataclasses.replace(config, feature_grad_mult=1.0)
+    try:
+        yield
+    finally:
+        for module, config in held:
+            module.config = config
 
 
 def _of(index: int | None, n: int, what: str) -> str:

@@ -53,7 +53,9 @@ def build_qa(config, data: QAData, kind: str, start_from=None) -> torch.nn.Modul
     n_answers, n_words = len(data.questions.classes), len(data.tokenizer)
     text = {"vocab_size": n_words, "sep_id": data.tokenizer.sep_token_id,
             "max_text": max(config.max_text, int(data.tokens.lengths(slice(None)).max()))}
-    grad = {"feature_grad_mult": config.feature_grad_mult}
+    # Convolutions that nothing was pretrained into must learn, whatever the setting says.
+    frozen = start_from is None and not config.feature_grad_mult
+    grad = {"feature_grad_mult": 1.0 if frozen else config.feature_grad_mult}
     if kind == "deaf":
         return DeafQA(transformer_config(config, ECGTransformerConfig, **grad), n_answers)
     if kind in ("fusion", "blind", "medvill"):
@@ -62,7 +64,7 @@ def build_qa(config, data: QAData, kind: str, start_from=None) -> torch.nn.Modul
     if kind == "resnet_lstm":
         return ResNetLSTM(_resnet_lstm(config, n_words), n_answers)
     if kind == "m3ae":
-        return M3AEQA(_m3ae(config, data, start_from), n_answers)
+        return M3AEQA(_m3ae(config, data, start_from, **grad), n_answers)
     raise ConfigError(f"{kind!r} is no answering model; choose one of {', '.join(TITLES)}.")
 
 
@@ -72,9 +74,9 @@ def _resnet_lstm(config, n_words: int) -> ResNetLSTMConfig:
                             dim=2 * config.lstm_width, resnet_width=config.resnet_width)
 
 
-def _m3ae(config, data: QAData, start_from):
+def _m3ae(config, data: QAData, start_from, feature_grad_mult: float):
     if isinstance(start_from, M3AEPretraining):
-        return dataclasses.replace(start_from.config, feature_grad_mult=config.feature_grad_mult)
+        return dataclasses.replace(start_from.config, feature_grad_mult=feature_grad_mult)
     return transformer_config(
         config, M3AEConfig, vocab_size=len(data.tokenizer), max_text=config.max_text,
         sep_id=data.tokenizer.sep_token_id, pad_id=data.tokenizer.pad_token_id,
@@ -82,7 +84,7 @@ def _m3ae(config, data: QAData, start_from):
         n_co_layers=config.vl_co_layers,
         mim_layer=config.vl_mim_layer, decoder_dim=config.vl_decoder_dim,
         decoder_layers=config.vl_decoder_layers, decoder_heads=config.vl_decoder_heads,
-        feature_grad_mult=config.feature_grad_mult)
+        feature_grad_mult=feature_grad_mult)
 
 
 def start_qa(model: torch.nn.Module, start_from) -> int:
