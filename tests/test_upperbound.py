@@ -14,7 +14,12 @@ from ecgkit.config.classifiers import ClassifierSettings
 from ecgkit.data.cohort import open_cohort
 from ecgkit.data.ecgqa import open_questions
 from ecgkit.data.grounding import read_grounding
-from ecgkit.data.labels import BENCHMARK_TASKS, benchmark_classes, benchmark_labels
+from ecgkit.data.labels import (
+    BENCHMARK_TASKS,
+    annotation_labels,
+    benchmark_classes,
+    benchmark_labels,
+)
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.tasks import benchmark_heads, classifiers, upperbound
 from ecgkit.tasks.upperbound_gap import upper_bound_gap
@@ -347,3 +352,18 @@ def test_a_head_trains_on_ecgs_with_a_label(config, tiny_cohort, tmp_path):
     table = benchmark_heads.benchmark_table([head])
     assert table["auroc"].iloc[0] == pytest.approx(head.table["auroc"].mean())
     assert table["scored"].iloc[0] == head.table["auroc"].notna().sum()
+
+
+def test_start_targets_add_what_questions_ask_beside_the_codes(tiny_cohort):
+    labels, names = annotation_labels(tiny_cohort)
+    table = tiny_cohort.table
+    assert labels.shape == (len(table), len(names))
+    noisy = labels[:, names.index("static_noise")] > 0
+    assert (noisy == (table["static_noise"].fillna("").str.strip() != "")).all() and noisy.any()
+    ventricular = labels[:, names.index("extra beats, ventricular")] > 0
+    beats = table["extra_beats"].fillna("")
+    assert not ventricular[beats.str.fullmatch(r"\d*SVES")].any()
+    targets = upperbound.start_targets(tiny_cohort, 3)
+    codes = upperbound.code_targets(tiny_cohort, 3).codes
+    assert targets.codes[: len(codes)] == codes and "static_noise" in targets.codes
+    assert targets.labels[tiny_cohort.rows("train")].sum(0).min() >= 3

@@ -30,7 +30,7 @@ class ClassifierSettings(KitConfig):
         "steps of the ECG transformer that the fusion model starts from; "
         "0 = start from random weights",
         tiny=4,
-        demo=1000,
+        demo=700,
         paper=100_000,
     )
     pretrain_layers: int = setting(
@@ -89,7 +89,7 @@ class ClassifierSettings(KitConfig):
         paper=0.98,
     )
     grounding_steps: int = setting(
-        "steps of a classifier on the grounding tuples", tiny=4, demo=300, paper=100_000
+        "steps of a classifier on the grounding tuples", tiny=4, demo=150, paper=100_000
     )
     grounding_lr_factor: float = setting(
         "its learning rate there, as a multiple of its own (a demo starts from the SCP codes')",

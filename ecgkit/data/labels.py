@@ -91,3 +91,34 @@ def multi_hot(sets: Iterable[Iterable[str]], classes: list[str]) -> np.ndarray:
     if hits:
         labels[tuple(np.array(hits).T)] = 1
     return labels
+
+
+# --- PTB-XL's annotations beside the statements ---------------------------------------------------
+
+MARKED = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
+EXTRA_BEATS = {"ventricular": r"(?<!S)VES", "supraventricular": "SVES", "any": "ES"}
+STAGES = ("infarction_stadium1", "infarction_stadium2")
+
+
+def annotation_labels(cohort) -> tuple[np.ndarray, list[str]]:
+    """(n, K) float32 and names: noise of each kind, heart axis, extra beats, stage of infarction.
+
+    From PTB-XL's columns of these names; K = 0 for a source that has none of them. What is not
+    noted counts as absent. ECG-QA asks about all of these.
+    """
+    table, columns = cohort.table, {}
+    for name in (column for column in MARKED if column in table):
+        columns[name] = table[name].fillna("").astype(str).str.strip() != ""
+    if "extra_beats" in table:
+        text = table["extra_beats"].fillna("").astype(str).str.upper()
+        columns |= {f"extra beats, {kind}": text.str.contains(pattern)
+                    for kind, pattern in EXTRA_BEATS.items()}
+    if "heart_axis" in table:
+        axis = table["heart_axis"].fillna("").astype(str)
+        columns |= {f"axis {value}": axis == value for value in sorted(set(axis) - {""})}
+    stages = [table[name].fillna("").astype(str) for name in STAGES if name in table]
+    for value in sorted({v for stage in stages for v in stage} - {""}):
+        columns[value] = np.any([stage == value for stage in stages], axis=0)
+    names = list(columns)
+    labels = [np.asarray(columns[name], dtype=np.float32) for name in names]
+    return np.stack(labels, 1) if names else np.zeros((len(table), 0), np.float32), names

@@ -22,7 +22,7 @@ from ecgkit.tasks.answers_qa import AnswerSets
 from ecgkit.tasks.baselines_qa import TrainedQA, predict, train_qa, usable
 from ecgkit.tasks.qa_data import QAData, prepare, thinned
 from ecgkit.tasks.qa_models import FROM_ECG, FROM_REPORTS, starting_points
-from ecgkit.tasks.upperbound import UpperBound, train_upper_bound
+from ecgkit.tasks.upperbound import UpperBound, start_targets, train_upper_bound
 from ecgkit.tasks.vl_pretrain import TrainedVl, pretrain_vl
 
 START = "ecg_transformer"  # the classifier whose ECG side answering models start from
@@ -61,7 +61,8 @@ def bounds_of(config) -> list[str]:
 
 
 def train_bounds(config, cohort, targets, folder: Path) -> dict[str, UpperBound]:
-    """Trains `bounds_of(config)` on the SCP codes, by name.
+    """Trains `bounds_of(config)` on the SCP codes, by name; the ECG transformer, which answering
+    models start from, on `upperbound.start_targets`: PTB-XL's annotations too.
 
     With MODELS=all (or ecg_transformer named) the published bound joins them, `w2v_cmsc_rlm`: the
     ECG transformer pretrained without labels and fine-tuned. With CHECKPOINT the ECG transformer
@@ -70,8 +71,10 @@ def train_bounds(config, cohort, targets, folder: Path) -> dict[str, UpperBound]
     given = checkpoint_encoder(config)
     bounds = {}
     for name in bounds_of(config):
-        start = given if name == START else None
-        bounds[name] = train_upper_bound(config, cohort, targets, name, folder / name, start)
+        what, start = targets, None
+        if name == START:
+            what, start = start_targets(cohort, config.min_code_count), given
+        bounds[name] = train_upper_bound(config, cohort, what, name, folder / name, start)
     if START in config.chosen_models() and given is None:
         bounds[PRETRAINED] = _pretrained_bound(config, cohort, targets, folder)
     return bounds

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgkit.data.labels import code_labels
+from ecgkit.data.labels import annotation_labels, code_labels
 from ecgkit.tasks.classifiers import (
     Items,
     build_classifier,
@@ -103,6 +103,18 @@ def code_targets(cohort, min_count: int) -> Targets:
     if not enough.any():
         raise DataError(f"No SCP code stands on {min_count} training ECGs; lower MIN_CODE_COUNT.")
     return Targets(labels[:, enough], [c for c, keep in zip(codes, enough) if keep])
+
+
+def start_targets(cohort, min_count: int) -> Targets:
+    """What the ECG side of answering models learns first: `code_targets` and PTB-XL's annotations
+    (noise, axis, extra beats, stage of infarction), each on enough training ECGs. ECG-QA asks about
+    all of them.
+    """
+    codes = code_targets(cohort, min_count)
+    labels, names = annotation_labels(cohort)
+    enough = labels[cohort.rows("train")].sum(0) >= min_count
+    return Targets(np.concatenate([codes.labels, labels[:, enough]], 1),
+                   [*codes.codes, *(n for n, keep in zip(names, enough) if keep)])
 
 
 def train_upper_bound(
