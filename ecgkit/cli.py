@@ -113,6 +113,9 @@ def _execute(notebooks, params: dict, force: bool) -> int:
         value = params.get(name, "")
         if value and value != "synthetic":
             params[name] = str(Path(os.path.expanduser(value)).absolute())
+    checkpoint = Path(os.path.expanduser(str(params.get("CHECKPOINT", ""))))
+    if checkpoint.name and checkpoint.exists():  # else a hub id
+        params["CHECKPOINT"] = str(checkpoint.absolute())
     return run_notebooks(notebooks, {k: v for k, v in params.items() if v != ""}, force)
 
 
