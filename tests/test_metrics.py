@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from ecgkit.tasks import metrics
 from ecgkit.tasks import metrics_multilabel as multi
 from ecgkit.tasks.metrics import (
     auc,
@@ -167,3 +168,13 @@ def test_scores_that_do_not_fit_are_sentences(many):
         multi.macro_auc_interval(labels, broken)
     with pytest.raises(DataError, match="'z' is not among the 5 codes"):
         multi.row_of(multi.class_table(labels, scores, list("abcde"), named="code"), "z")
+
+
+def test_a_share_of_all_or_none_has_an_interval():
+    value, low, high = metrics.bootstrap_share(np.zeros(8), np.arange(8))
+    assert value == low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 8))  # 0.369, as in tables
+    value, low, high = metrics.bootstrap_share(np.ones(8), np.repeat([1, 2], 4))
+    assert value == high == 1 and low == pytest.approx(0.025 ** (1 / 2))
+    mixed = np.arange(40) % 2
+    assert metrics.bootstrap_share(mixed, np.arange(40)) == metrics.bootstrap_mean(
+        mixed, np.arange(40))

@@ -27,10 +27,13 @@ def plot_errors(table: pd.DataFrame, n: int = 20, order: str = "missed", what: s
     """Heat map of a `tasks.look_inside.error_table`: items (rows), models (columns); dark = wrong.
 
     Of more than `n` items those with most errors over all models (`order` missed) or with most
-    questions (frequent). A cell gives the share missed and how many of how many.
+    questions (frequent). A cell gives the share missed and how many of how many. Raises DataError
+    for an empty table.
     """
     if order not in ("missed", "frequent"):
         raise DataError(f"order is {order!r}; choose missed | frequent.")
+    if table.empty:
+        raise DataError(f"No question is about one {what}; choose another `by` of error_table.")
     by = "wrong" if order == "missed" else "n"
     items = table.groupby("item")[by].sum().sort_values(ascending=False, kind="stable").index[:n]
     models = list(table["model"].unique())

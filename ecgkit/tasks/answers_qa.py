@@ -155,7 +155,7 @@ def score_table(questions, positions: np.ndarray, predicted: dict[str, np.ndarra
         of_kind = np.ones(len(kinds), bool) if kind == ALL else kinds == kind
         chosen = of_kind & kept
         for name, hit in hits.items():
-            value, low, high = metrics.bootstrap_mean(hit[chosen], patients[chosen])
+            value, low, high = metrics.bootstrap_share(hit[chosen], patients[chosen])
             rows.append({"question_type": kind, "model": name, "n": int(chosen.sum()),
                          "value": value, "low": low, "high": high,
                          "left_out": int((of_kind & ~kept).sum())})

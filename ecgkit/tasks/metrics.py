@@ -107,6 +107,21 @@ def bootstrap_mean(
     return float(values.mean()), float(low), float(high)
 
 
+def bootstrap_share(values: np.ndarray, groups: np.ndarray, n_boot: int = 1000):
+    """`bootstrap_mean` of 0/1 values: where all are alike, every draw is too, and the limit is
+    Clopper and Pearson's over the groups instead."""
+    value, low, high = bootstrap_mean(values, groups, n_boot)
+    if value in (0.0, 1.0):
+        return value, *all_alike(value, len(np.unique(groups)))
+    return value, low, high
+
+
+def all_alike(value: float, n_groups: int) -> tuple[float, float]:
+    """Clopper-Pearson's 95 % limits of a share that is 0 or 1 in all of `n_groups`."""
+    reach = 1 - 0.025 ** (1 / n_groups)
+    return (0.0, reach) if value == 0 else (1 - reach, 1.0)
+
+
 def bootstrap_statistic(
     statistic: Callable[[np.ndarray], float],
     n_items: int,

@@ -160,9 +160,8 @@ def _mean(values: np.ndarray, weights: np.ndarray, people: np.ndarray) -> Interv
     if not len(values):
         return float("nan"), float("nan"), float("nan")
     value, low, high = interval(values.mean(), weighted_mean(values, weights))
-    if value in (0.0, 1.0):  # every draw is alike; Clopper-Pearson's limit over patients instead
-        reach = 1 - 0.025 ** (1 / len(np.unique(people)))
-        low, high = (0.0, reach) if value == 0 else (1 - reach, 1.0)
+    if value in (0.0, 1.0):  # every draw is alike
+        low, high = metrics.all_alike(value, len(np.unique(people)))
     return value, low, high
 
 
