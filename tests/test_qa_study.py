@@ -16,6 +16,7 @@ import torch
 from ecgkit.config import BaselinesConfig
 from ecgkit.config.baselines import DEMO_ROW, QA_MODELS, UPPER_BOUNDS
 from ecgkit.data.ecgqa import open_questions
+from ecgkit.data.labels import BENCHMARK_TASKS
 from ecgkit.models import checkpoints, registry
 from ecgkit.models.m3ae import M3AEPretraining
 from ecgkit.models.medvill import MedViLLPretraining
@@ -510,3 +511,13 @@ def test_the_bars_of_one_run_share_their_questions(data, trained):
         assert cell["n"].nunique() == 1
         assert ((cell["low"] <= cell["value"]) & (cell["value"] <= cell["high"])).all()
     assert isinstance(metrics_qa.printable(table), pd.DataFrame)
+
+
+def test_benchmark_tasks_by_name():
+    def tasks(**given):
+        return BaselinesConfig.from_params({"preset": "tiny", **given}).benchmark_tasks()
+
+    assert tasks() == [] and tasks(benchmark="form, rhythm") == ["form", "rhythm"]
+    assert tasks(models="all") == list(BENCHMARK_TASKS)
+    with pytest.raises(ConfigError, match="BENCHMARK names shape"):
+        tasks(benchmark="shape")

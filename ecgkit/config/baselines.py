@@ -15,6 +15,7 @@ from ecgkit.types import ConfigError
 SCHEDULES = ("cosine", "linear", "constant", "tri_stage")
 QA_MODELS = ("fusion", "blind", "deaf", "resnet_lstm", "m3ae", "medvill")
 UPPER_BOUNDS = ("se_wrn", "resnet_attention", "ecg_transformer")
+BENCHMARKS = ("all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm")
 DEMO_ROW = ("fusion", "blind", "deaf", "se_wrn")
 
 # Where answering models were published with other values than the fusion transformer's
@@ -36,6 +37,11 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
 
     models: str = setting(
         "which models, by name: '' = fusion, blind, deaf and se_wrn; all = every published one",
+        "",
+    )
+    benchmark: str = setting(
+        "tasks of the PTB-XL benchmark for UPPER_MODEL: all, form, rhythm, ...; '' = every task "
+        "with MODELS=all, else none",
         "",
     )
     # the transformers, the same for all that answer
@@ -158,6 +164,7 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
             )
         self.learning_rates()
         self.chosen_models()
+        self.benchmark_tasks()
 
     def learning_rates(self) -> list[float]:
         """The grid as numbers. Raises ConfigError where one is not a positive number."""
@@ -182,6 +189,18 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
                 f"MODELS names {', '.join(unknown)}; choose among {', '.join(known)}, or all."
             )
         return [name for name in known if name in words]
+
+    def benchmark_tasks(self) -> list[str]:
+        """BENCHMARK as names of tasks. Raises ConfigError for an unknown one."""
+        words = self.benchmark.replace(",", " ").split()
+        if not words:
+            return list(BENCHMARKS) if self.models.split() == ["all"] else []
+        unknown = [word for word in words if word not in BENCHMARKS]
+        if unknown:
+            raise ConfigError(
+                f"BENCHMARK names {', '.join(unknown)}; choose among {', '.join(BENCHMARKS)}."
+            )
+        return words
 
     def of_model(self, kind: str) -> BaselinesConfig:
         """These settings with what was published for the answering model `kind`.
