@@ -146,13 +146,24 @@ def answer_all(config, trained: dict[str, Trained], questions) -> Answers:
 
 def save_models(trained: dict[str, Trained], bounds: dict[str, UpperBound], folder: Path,
                 about: dict) -> list[Path]:
-    """Writes every model with config.json and a model card; `about`: data, protocol, metrics."""
+    """Writes every model with config.json, a model card and, where it reads words, its tokenizer.
+
+    about: data, protocol, input, and the run's metrics, of which each model gets its own.
+    """
     written = []
     for kind, one in trained.items():
-        own = {**about, "task": f"ECG-QA, {kind}", "classes": one.data.questions.classes}
+        own = {**_own(about, kind), "task": f"ECG-QA, {kind}",
+               "classes": one.data.questions.classes}
         written.append(save_pretrained(one.qa.model, folder / kind, own))
+        if "text" in one.qa.model.reads:
+            one.data.tokenizer.save_pretrained(folder / kind)
     for name, bound in bounds.items():
-        own = {**about, "task": f"ECG classification, {name}",
+        own = {**_own(about, name), "task": f"ECG classification, {name}",
                "classes": bound.table.iloc[:, 0].tolist()}
         written.append(save_pretrained(bound.model, folder / name, own))
     return written
+
+
+def _own(about: dict, name: str) -> dict:
+    metrics = about.get("metrics", {})
+    return {**about, "metrics": {key: row for key, row in metrics.items() if name in key}}
