@@ -46,7 +46,7 @@ class ClassifierSettings(KitConfig):
         "factor on the gradient into its convolutions where it starts from pretrained weights", 0.1
     )
     time_shift: bool = setting(
-        "transformers train on ECGs from a random moment on, beginning joined to end (not published)",
+        "transformers train on ECGs that start anywhere, beginning joined to end (not published)",
         tiny=True,
         demo=True,
         paper=False,
