@@ -88,7 +88,7 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         "",
     )
     # training, the same for all that answer
-    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=700, paper=50_000)
+    n_steps: int = setting("optimiser steps of each model", tiny=6, demo=500, paper=50_000)
     batch_size: int = setting("questions a step", tiny=8, demo=128, paper=256)
     accumulate: int = setting("micro-batches a step is cut into (memory)", 1)
     pair_share: float = setting(
@@ -110,7 +110,7 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         demo="2e-3 3e-3",
         paper="1e-4",
     )
-    search_steps: int = setting("steps of each trial", tiny=2, demo=30, paper=2000)
+    search_steps: int = setting("steps of each trial", tiny=2, demo=20, paper=2000)
     weight_decay: float = setting("weight decay", tiny=0.0, demo=0.0, paper=0.0)
     feature_grad_mult: float = setting(
         "gradient into the ECG convolutions while answering; 0 = frozen where they were pretrained",

@@ -30,7 +30,7 @@ class ClassifierSettings(KitConfig):
         "steps of the ECG transformer that the fusion model starts from; "
         "0 = start from random weights",
         tiny=4,
-        demo=700,
+        demo=600,
         paper=100_000,
     )
     pretrain_layers: int = setting(
