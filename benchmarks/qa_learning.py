@@ -1,6 +1,6 @@
 """Does the answer come from the ECG? Fusion, text-only and SE-WRN of notebook 03, seed by seed.
 
-Each seed trains what the notebook trains (preset demo, default simulated cohort, everything chosen
+Each seed trains three of the notebook's models (preset demo, default simulated cohort, all chosen
 on the valid split) and scores the test split once: exact match on single-verify, the paired gain of
 fusion over text-only with its 95 % interval over patients, the per-template majority, and SE-WRN's
 macro AUROC over SCP codes with both labels. Parameters of the notebook can be given as NAME=VALUE.

@@ -26,10 +26,11 @@ from ecgkit.models import registry
 from ecgkit.models.losses_qa import answer_bce
 from ecgkit.tasks import metrics
 from ecgkit.tasks.classifiers import set_prior
+from ecgkit.tasks.ecg_features import encoder_hash
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
 from ecgkit.tasks.metrics_qa import judgeable
 from ecgkit.tasks.qa_data import QAData, grouped_batches, prepare, thinned
-from ecgkit.tasks.qa_models import FROM_ECG, answer, build_qa, digest, reads_ecg, start_qa
+from ecgkit.tasks.qa_models import FROM_ECG, answer, build_qa, reads_ecg, start_qa
 from ecgkit.types import DataError
 
 __all__ = ["QAData", "TrainedQA", "answer", "build_qa", "predict", "prepare", "train_qa",
@@ -108,7 +109,7 @@ def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path,
     key = "-".join(map(str, (data.fingerprint, kind, config.loss_over, config.pair_share,
                              config.length_window, config.feature_grad_mult, config.time_shift,
                              config.eval_questions, registry.settings_of(model),
-                             digest(start_from))))
+                             encoder_hash(start_from) if start_from else "random")))
     log = fit(model, len(train), make_batch, loss_fn, settings, folder,
               evaluate=lambda m: validate(m, data, looked_at), fingerprint=key,
               batches=grouped_batches(config, data, train, n_steps),

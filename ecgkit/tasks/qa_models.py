@@ -22,7 +22,6 @@ from collections.abc import Mapping
 
 import torch
 
-from ecgkit.config import short_hash
 from ecgkit.models.deaf_qa import DeafQA
 from ecgkit.models.ecg_transformer import ECGTransformerConfig
 from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA
@@ -112,10 +111,3 @@ def answer(model, batch: dict[str, torch.Tensor], **how) -> dict:
 
 def reads_ecg(model) -> bool:
     return "ecg" in model.reads
-
-
-def digest(model) -> str:
-    """Names the weights a training starts from, so that other ones are never taken for finished."""
-    if model is None:
-        return "random"
-    return short_hash([float(p.detach().double().sum()) for p in model.parameters()])

@@ -41,6 +41,7 @@ from ecgkit.models.losses_vl import (
 from ecgkit.models.m3ae import M3AEConfig, M3AEPretraining
 from ecgkit.models.medvill import MedViLLPretraining
 from ecgkit.tasks import metrics
+from ecgkit.tasks.ecg_features import encoder_hash
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
 from ecgkit.tasks.upperbound import transformer_config
 from ecgkit.tasks.vl_pairs import (
@@ -94,7 +95,7 @@ def pretrain_vl(config, cohort, kind: str, folder: Path, start_from=None, tokeni
         model.load_ecg_side(start_from)
     key = short_hash([pairs.fingerprint, kind, dataclasses.asdict(sizes), config.vl_attention,
                       config.vl_mlm_share, config.vl_mim_share, config.vl_mismatch_share,
-                      config.vl_negatives, _digest(start_from)])
+                      config.vl_negatives, encoder_hash(start_from) if start_from else "random"])
     log = fit(model, len(train), batch_maker(config, pairs, kind, sizes), LOSSES[kind],
               train_settings(config, kind, len(train)), folder,
               evaluate=lambda m: _short(matching(m, pairs, valid)), fingerprint=key)
@@ -256,10 +257,3 @@ def _match_probability(out: dict) -> torch.Tensor:
 
 def _short(found: dict[str, float]) -> dict[str, float]:
     return {"auroc": found["auroc"], "accuracy": found["accuracy"]}
-
-
-def _digest(model) -> str:
-    """Names the weights a training starts from, so that other ones are never taken for finished."""
-    if model is None:
-        return "random"
-    return short_hash([float(p.detach().double().sum()) for p in model.parameters()])
