@@ -34,7 +34,9 @@ def main() -> None:
                              time_budget_s=budget if budget >= 0 else None)
     group = [i % 3 == 0 for i in range(N_ITEMS)]
     order = GroupedBatches(group, range(N_ITEMS), settings.batch_size, n_steps, seed=0)
-    print("processes:", PartialState(cpu=True).num_processes)
+    state = PartialState(cpu=True)
+    if state.is_main_process:  # one voice: two that print at once cut into each other's lines
+        print("processes:", state.num_processes)
     fit(model, N_ITEMS, make_batch, loss_fn, settings, folder, batches=order,
         evaluate=lambda m: {"norm": sum(float(p.square().sum()) for p in m.parameters())})
 
