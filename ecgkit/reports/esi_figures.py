@@ -1,14 +1,14 @@
-"""Figures of the ESI notebooks: a captioned ECG, similarity before and after, AUC bars, embeddings.
+"""Figures both ESI notebooks draw: a captioned ECG, similarity while it trains, AUC bars.
 
 Usage:
     plot_captioned_ecg(cohort.record(0), captions.full[0])
-    plot_similarity(before, after); plot_auc_bars({"zero-shot": table, "probe": table2})
-    plot_embedding(embedding, labels, names)
+    plot_similarity({"before": a, "step 300": b}); plot_auc_bars({"zero-shot": t, "probe": t2})
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -28,20 +28,23 @@ def plot_captioned_ecg(record: ECGRecord, caption: str, title: str = "") -> Figu
 
 
 @style.in_style
-def plot_similarity(before: np.ndarray, after: np.ndarray, title: str = "") -> Figure:
-    """Two (B, B) cosine matrices side by side, row and column means removed: captions down, ECGs
-    across.
+def plot_similarity(steps: Mapping[str, np.ndarray], title: str = "") -> Figure:
+    """(B, B) cosine matrices side by side by name, row and column means removed: captions down,
+    ECGs across, one scale for all.
 
     What a caption shares with all ECGs, or an ECG with all captions, says nothing about pairs.
     """
-    figure, axes = style.new_figure(1, 2, size=(9.2, 4.3))
-    for ax, matrix, name in zip(axes, (before, after), ("before training", "after training")):
-        centred = matrix - matrix.mean(1, keepdims=True) - matrix.mean(0) + matrix.mean()
-        image = ax.imshow(centred, cmap="cividis", aspect="equal")
+    centred = [m - m.mean(1, keepdims=True) - m.mean(0) + m.mean() for m in steps.values()]
+    top = max(float(np.abs(m).max()) for m in centred)
+    size = (3.1 * len(steps) + 0.8, 4.0)
+    figure, axes = style.new_figure(1, len(steps), size=size, squeeze=False)
+    for ax, (name, matrix), shown in zip(axes[0], steps.items(), centred):
+        image = ax.imshow(shown, cmap="cividis", aspect="equal", vmin=-top, vmax=top)
         hits = (matrix.argmax(1) == np.arange(len(matrix))).mean()
-        ax.set(title=f"{name}: own ECG nearest for {hits:.0%}", xlabel="ECG", ylabel="caption")
-        figure.colorbar(image, ax=ax, fraction=0.046, label="cosine, means removed")
-    figure.suptitle(title, x=0.02, ha="left", weight="bold", size=11)
+        ax.set(title=f"{name}\nown ECG nearest: {hits:.0%}", xlabel="ECG", xticks=[], yticks=[])
+    axes[0, 0].set_ylabel("caption")
+    figure.colorbar(image, ax=list(axes[0]), fraction=0.02, label="cosine, means removed")
+    figure.suptitle(title, x=0.02, y=1.02, ha="left", weight="bold", size=11)
     return figure
 
 
@@ -67,26 +70,4 @@ def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = 
     ax.set(ylim=(0, 1.08), ylabel="AUC", title=title, xlabel=note)
     if len(tables) > 1:
         ax.legend(loc="upper right", ncols=len(tables))
-    return figure
-
-
-@style.in_style
-def plot_embedding(
-    embedding: np.ndarray, labels: np.ndarray, names: list[str], title: str = ""
-) -> Figure:
-    """The two largest principal components of (n, E), coloured by superclass; several classes
-    grey.
-    """
-    centred = embedding - embedding.mean(0)
-    _, scale, axes_ = np.linalg.svd(centred, full_matrices=False)
-    xy, share = centred @ axes_[:2].T, scale[:2] ** 2 / (scale**2).sum()
-    figure, ax = style.new_figure(size=(6.8, 5))
-    single = labels.sum(1) == 1
-    ax.scatter(*xy[~single].T, s=9, color="#cccccc", label=f"several or none ({(~single).sum()})")
-    for k, name in enumerate(names):
-        mine = single & (labels[:, k] > 0.5)
-        ax.scatter(*xy[mine].T, s=14, color=style.COLOURS[k], label=f"{name} ({mine.sum()})")
-    ax.set(title=title, xlabel=f"component 1 ({share[0]:.0%} of variance)",
-           ylabel=f"component 2 ({share[1]:.0%} of variance)")  # fmt: skip
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
