@@ -2,14 +2,14 @@
 reference.
 """
 
-import csv
-
 import numpy as np
 import pytest
 import torch
 
+from ecgkit.config.esi import ENCODERS
 from ecgkit.features.esi_input import esi_preprocess
-from ecgkit.models import convnext, esi, xresnet
+from ecgkit.models import convnext, ecg_encoders, esi, vit1d, xresnet
+from ecgkit.models.ecg_encoders import encoder_for, load_encoder, save_encoder
 from ecgkit.models.losses_esi import caption_loss, contrastive_loss, shift_captions
 from ecgkit.parity.esi import CASES
 from ecgkit.text.encoders import small_bert
@@ -22,10 +22,10 @@ FIXTURES = [
 SMALL = convnext.ConvNeXtConfig(depths=(1, 1, 1, 1), dims=(8, 12, 16, 24))
 
 
-def small_esi(protocol="paper", vocab=40, width=32):
+def small_esi(protocol="paper", vocab=40, width=32, **more):
     torch.manual_seed(0)
     sizes = esi.ESIConfig(vocab, n_layers=1, n_heads=2, head_dim=8, ff_mult=2, n_queries=3,
-                          protocol=protocol)  # fmt: skip
+                          protocol=protocol, **more)  # fmt: skip
     return esi.ESI(convnext.ConvNeXt1D(SMALL), small_bert(vocab, width, 2, 32), sizes).eval()
 
 
@@ -79,35 +79,12 @@ def _count(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def _published_keys(shared, name):
-    with open(shared / "references" / f"esi_state_dict_{name}.tsv") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return {r["key"]: tuple(int(n) for n in r["shape"].split(",") if n) for r in rows}
-
-
 def test_parameter_counts_of_the_paper():
     with torch.device("meta"):
         for size, count in (("tiny", 26_814_144), ("base", 85_558_528)):
             assert _count(convnext.ConvNeXt1D(convnext.ConvNeXtConfig.preset(size))) == count
         assert _count(xresnet.XResNet1D(xresnet.XResNetConfig())) == 1_804_672
-
-
-def test_whole_model_has_the_published_keys_and_count(shared):
-    from transformers import BertConfig, BertModel
-
-    with torch.device("meta"):
-        encoder = convnext.ConvNeXt1D(convnext.ConvNeXtConfig.preset("tiny", n_classes=5))
-        model = esi.ESI(encoder, BertModel(BertConfig(vocab_size=28_895)), esi.ESIConfig(28_895))
-    assert _count(model) == 255_461_574
-    ours = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    assert ours == esi.from_published(_published_keys(shared, "full_tiny"))
-
-
-def test_xresnet_keys(shared):
-    with torch.device("meta"):
-        model = xresnet.XResNet1D(xresnet.XResNetConfig())
-    ours = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    assert ours == xresnet.from_published(_published_keys(shared, "encoder_xresnet1d101"))
+        assert _count(vit1d.ViT1D(vit1d.ViTConfig())) == 85_517_568  # ours: the paper's is not told
 
 
 # --- encoder ---
@@ -173,10 +150,17 @@ def test_caption_loss_counts_only_words():
 def test_label_shift():
     ids = torch.tensor([[2, 10, 11, 12, 3], [2, 10, 3, 0, 0]])
     inputs, mask, labels = shift_captions(ids, (ids != 0).long(), "paper")
-    assert inputs.tolist() == [[2, 10, 11, 12], [2, 10, 3, 0]]
-    assert labels.tolist() == [[10, 11, 12, 3], [10, 3, 0, 0]] and mask.shape == inputs.shape
-    published = shift_captions(ids, (ids != 0).long(), "reference")[2]
-    assert published.tolist() == [[11, 12, 3], [3, 0, 0]]
+    assert torch.equal(inputs, ids) and torch.equal(mask, (ids != 0).long())  # whole, for [CLS]
+    assert labels.tolist() == [[10, 11, 12, 3], [10, 3, 0, 0]]
+    inputs, mask, labels = shift_captions(ids, (ids != 0).long(), "reference")
+    assert inputs.tolist() == [[2, 10, 11, 12], [2, 10, 3, 0]] and mask.shape == inputs.shape
+    assert labels.tolist() == [[11, 12, 3], [3, 0, 0]]
+
+
+def test_padding_of_another_id_is_no_label():
+    ids = torch.tensor([[0, 10, 11, 2], [0, 10, 2, 1]])  # RoBERTa: starts with 0, pads with 1
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    assert shift_captions(ids, mask, "paper")[2].tolist() == [[10, 11, 2], [10, 2, 0]]
 
 
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
@@ -212,7 +196,91 @@ def test_padding_changes_nothing():
         long = model(signals, ids, mask)
         short = model(signals[1:2], ids[1:2, :7], mask[1:2, :7])
     assert torch.allclose(long["text_latents"][1], short["text_latents"][0], atol=1e-5)
-    assert torch.allclose(long["logits"][1, :7], short["logits"][0], atol=1e-4)
+    assert torch.allclose(long["logits"][1, :6], short["logits"][0], atol=1e-4)
+
+
+def test_cls_sees_every_word_and_no_padding():
+    """The masks that CoCa's implementations had off by one (open_clip #797, CoCa-pytorch #19)."""
+    signals, ids, mask = some_batch()
+    model = small_esi()
+    with torch.no_grad():
+        before = model(signals, ids, mask)["text_latents"]
+        for column in range(ids.shape[1]):
+            changed = ids.clone()
+            changed[:, column] = torch.where(ids[:, column] == 20, 21, 20)
+            after = model(signals, changed, mask)["text_latents"]
+            moved = (before - after).abs().amax(1) > 1e-5
+            assert torch.equal(moved, mask[:, column] == 1), column
+
+
+def test_a_text_has_one_embedding_whatever_batch_it_is_in():
+    """As the longest of its batch or not, and as a prompt: the published code cuts the last word
+    off the longest.
+    """
+    signals, ids, mask = some_batch()
+    model = small_esi()
+    with torch.no_grad():
+        together = model(signals, *shift_captions(ids, mask, "paper")[:2])["text_latents"]
+        alone = model.encode_text(ids[1:2, :7], mask[1:2, :7])["text_latents"]
+        longest = model.encode_text(ids[:1], mask[:1])["text_latents"]
+    assert torch.allclose(together[1], alone[0], atol=1e-5)
+    assert torch.allclose(together[0], longest[0], atol=1e-5)
+
+
+def test_each_word_is_said_from_those_before_it_and_from_the_one_just_before():
+    signals, ids, mask = some_batch()
+    model = small_esi()
+    with torch.no_grad():
+        before = model(signals, ids, mask)["logits"][0]
+        for t in range(ids.shape[1] - 1):
+            changed = ids.clone()
+            changed[0, t] = 20 if ids[0, t] != 20 else 21
+            moved = (model(signals, changed, mask)["logits"][0] - before).abs().amax(1) > 1e-6
+            assert not moved[:t].any() and moved[t], t
+
+
+@pytest.mark.parametrize("protocol", ["paper", "reference"])
+def test_logits_at_labelled_words_are_those_of_all_positions(protocol):
+    signals, ids, mask = some_batch()
+    model = small_esi(protocol)
+    inputs, seen, labels = shift_captions(ids, mask, protocol)
+    grads, losses = [], []
+    for given in (None, labels):
+        out = model(signals, inputs, seen, given)
+        if given is None:
+            losses.append(caption_loss(out["logits"], labels))
+            chosen = out["logits"][labels != 0]
+        else:
+            losses.append(caption_loss(out["caption_logits"], out["caption_labels"]))
+            assert torch.allclose(out["caption_logits"], chosen, atol=1e-5)
+            assert torch.equal(out["caption_labels"], labels[labels != 0])
+        model.zero_grad()
+        losses[-1].backward()
+        grads.append({k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None})
+    assert torch.allclose(*losses, atol=1e-6) and grads[0].keys() == grads[1].keys()
+    for key, gradient in grads[0].items():
+        assert torch.allclose(gradient, grads[1][key], atol=1e-5), key
+    with pytest.raises(ModelError, match="shift_captions"):
+        model(signals, ids, mask, ids)
+
+
+def test_the_contrast_alone_leaves_the_decoder_out():
+    signals, ids, mask = some_batch()
+    model = small_esi()
+    with torch.no_grad():
+        whole, part = model(signals, ids, mask), model(signals, ids, mask, captions=False)
+    assert "logits" not in part and "caption_logits" not in part
+    assert torch.equal(whole["text_latents"], part["text_latents"])
+
+
+def test_a_batch_of_empty_captions_is_harmless():
+    signals, ids = torch.randn(4, 12, 320), torch.tensor([[2, 0]] * 4)
+    model = small_esi()
+    inputs, mask, labels = shift_captions(ids, (ids != 0).long(), "paper")
+    out = model(signals, inputs, mask, labels)
+    loss = caption_loss(out["caption_logits"], out["caption_labels"])
+    loss.backward()
+    assert loss == 0 and model.temperature.grad is None
 
 
 def test_paper_decoder_attends_but_reference_adds_one_vector():
@@ -226,7 +294,89 @@ def test_paper_decoder_attends_but_reference_adds_one_vector():
         assert (gradient is not None and gradient.abs().max() > 0) == (protocol == "paper")
 
 
-def test_generate_stops_at_the_end():
-    model = small_esi()
-    ids = model.generate(torch.randn(2, 12, 320), torch.full((2, 1), 2), end_id=3, max_tokens=6)
-    assert ids.shape[0] == 2 and ids.shape[1] <= 7 and (ids[:, 0] == 2).all()
+def test_the_contrast_has_a_query_of_its_own_on_request():
+    signals, ids, mask = some_batch()
+    mean, query = small_esi(), small_esi(contrast_pool="query")
+    assert mean.img_queries.shape == (3, 32) and query.img_queries.shape == (4, 32)
+    out = query(signals, ids, mask)
+    assert out["ecg_tokens"].shape == (4, 3, 32)
+    (out["logits"].square().mean()).backward(retain_graph=True)
+    gradient = query.img_queries.grad
+    assert gradient[:3].abs().amin(0).max() > 0 and (gradient[3] == 0).all()
+    query.zero_grad()
+    contrastive_loss(out["ecg_latents"], out["text_latents"], out["temperature"]).backward()
+    gradient = query.img_queries.grad
+    assert (gradient[:3] == 0).all() and gradient[3].abs().max() > 0
+    # Every weight is used: nothing lies idle in the optimiser or in a parallel run.
+    query.zero_grad()
+    out = query(signals, ids, mask)
+    (out["logits"].square().mean() + contrastive_loss(
+        out["ecg_latents"], out["text_latents"], out["temperature"])).backward()
+    idle = [k for k, p in query.named_parameters() if p.grad is None]
+    assert idle == ["img_encoder.norm.weight", "img_encoder.norm.bias"]
+    for wrong in ({"contrast_pool": "max"}, {"protocol": "published"}):
+        with pytest.raises(ModelError, match="choose"):
+            esi.ESIConfig(40, **wrong)
+
+
+# --- encoders ---
+
+
+def test_vit_and_xresnet_keep_the_contract():
+    for name, n_tokens, width in (("small_vit", 100, 64), ("small_xresnet", 32, 128),
+                                  ("micro", 31, 32), ("small", 31, 128)):
+        encoder = encoder_for(name).eval()
+        x = torch.randn(2, 12, 1000)
+        with torch.no_grad():
+            out, shorter = encoder(x), encoder(x[..., :480])
+        assert out["tokens"].shape == (2, n_tokens, width), name
+        assert out["embedding"].shape == (2, encoder.width)
+        assert shorter["embedding"].shape == (2, encoder.width)
+        assert not torch.allclose(out["embedding"][0], out["embedding"][1], atol=1e-3)
+        with pytest.raises(ModelError, match="transpose"):
+            encoder(x.transpose(1, 2))
+    with pytest.raises(ModelError, match="xresnet1d101"):
+        encoder_for("resnet")
+
+
+def test_vit_knows_where_a_patch_is_and_shows_its_attention():
+    model = vit1d.ViT1D(vit1d.ViTConfig.preset("small_vit")).eval()
+    beat = torch.randn(1, 12, 10)
+    x = beat.repeat(1, 1, 6)
+    with torch.no_grad():
+        out, plain = model(x, return_attention=True), model(x)
+    assert torch.allclose(out["tokens"], plain["tokens"], atol=1e-5)
+    assert len(out["attention"]) == 4 and out["attention"][0].shape == (1, 4, 6, 6)
+    assert torch.allclose(out["attention"][0].sum(-1), torch.ones(1, 4, 6), atol=1e-5)
+    assert (out["tokens"][0, 0] - out["tokens"][0, 3]).abs().max() > 0.1
+    at = vit1d.positions(50, 64)
+    assert torch.equal(at[:20], vit1d.positions(20, 64))  # whatever the record's length
+    with pytest.raises(ModelError, match="multiple of n_heads"):
+        vit1d.ViTConfig(dim=50, n_heads=4)
+
+
+def test_every_encoder_is_saved_and_read_back(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(2, 12, 320)
+    for name in ("micro", "small_xresnet", "small_vit"):
+        encoder = encoder_for(name, norm="time").eval()
+        again = load_encoder(save_encoder(encoder, tmp_path / name, fs=100))
+        assert again.notes == {"fs": 100} and type(again) is type(encoder) and not again.training
+        assert again.config == encoder.config
+        assert torch.equal(again(x)["embedding"], encoder(x)["embedding"])
+    convnext.save_encoder(encoder_for("micro"), tmp_path / "older", fs=100)
+    assert load_encoder(tmp_path / "older").notes == {"fs": 100}
+    with pytest.raises(ModelError, match="run notebook 04"):
+        load_encoder(tmp_path)
+    config = tmp_path / "small_vit" / "config.json"
+    for old, new, words in (('"dim": 64', '"dim": 32', "does not fit"),
+                            ('"vit1d"', '"x"', "names the encoder")):  # fmt: skip
+        (tmp_path / "micro" / "config.json").write_text(config.read_text().replace(old, new))
+        with pytest.raises(ModelError, match=words):
+            load_encoder(tmp_path / "micro")
+    with pytest.raises(ModelError, match="no ECG encoder of the kit"):
+        save_encoder(torch.nn.Linear(2, 2), tmp_path)
+
+
+def test_names_are_those_of_the_settings():
+    assert set(ecg_encoders.names()) == set(ENCODERS)

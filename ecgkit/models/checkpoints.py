@@ -1,9 +1,10 @@
-"""Checkpoints of the published code (fairseq-signals: ECG-FM, ECG-QA's models), in and out.
+"""Checkpoints of the published code (fairseq-signals: ECG-FM, ECG-QA's models; ESI), in and out.
 
 `read_fairseq` takes a path or a hub id, reads the file safely (`torch_files.py`) and tells by its
 keys which model it is; `load_fairseq` builds that model; `export_fairseq` writes the same names.
 `docs/checkpoints.md` says what is accepted and what each model wants as input.
 
+ESI's own code is another one; its files are read here as well, but none is written.
 Weights of the published code get `protocol="reference"` by default: they were trained with its
 pooling and masks. Letters: C leads, T samples.
 
@@ -22,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ecgkit.models import hub, registry
+from ecgkit.models import esi_published, hub, registry
 from ecgkit.models.checkpoint_cfg import cfg_of
 from ecgkit.models.checkpoint_sizes import (
     fusion_sizes,
@@ -31,7 +32,7 @@ from ecgkit.models.checkpoint_sizes import (
     se_wrn_sizes,
     transformer_sizes,
 )
-from ecgkit.models.torch_files import read_torch_file
+from ecgkit.models.torch_files import read_weights
 from ecgkit.runtime import replacing
 from ecgkit.types import ConfigError, ModelError
 
@@ -46,6 +47,7 @@ KINDS = {
     "encoder": ("ECGTransformer", "post_extract_proj.weight"),
     "se_wrn": ("SEWideResNet", "encoder.groups.0.layers.0.conv1.weight"),
     "resnet_attention": ("ResNetAttention", "mha.in_proj_weight"),
+    "esi": ("ESI", "img_to_latents.to_latents.weight"),
 }
 # Heads of pretraining that the published code leaves in, or takes out of, a fine-tuned model.
 _PRETRAINING_ONLY = re.compile(r"(encoder\.)?(mask_emb|quantizer\..+|project_q\..+|final_proj\..+)")
@@ -105,14 +107,19 @@ def read_fairseq(path_or_id: str | Path, protocol: str = "reference") -> Fairseq
     a sentence: not there, not reachable, damaged, of no model of the kit, sizes that contradict.
     """
     path = _local(path_or_id)
-    weights, cfg = read_torch_file(path)
-    state = {_new_name(name): value for name, value in weights.items()}
+    weights, cfg = read_weights(path)
+    state = {_new_name(name.removeprefix("module.")): value for name, value in weights.items()}
     cfg = cfg if isinstance(cfg.get("model"), dict) else {**cfg, "model": {}}
     kind = _kind(state, path.name)
     left_out = () if kind == "pretraining" else tuple(filter(_PRETRAINING_ONLY.fullmatch, state))
     state = {name: value for name, value in state.items() if name not in left_out}
+    if kind == "esi":
+        state = _esi_state(state, protocol, path.name)
     try:
-        settings = _settings(kind, {k: tuple(v.shape) for k, v in state.items()}, cfg["model"])
+        if kind == "esi":
+            settings = esi_published.settings_of_state(state)
+        else:
+            settings = _settings(kind, {k: tuple(v.shape) for k, v in state.items()}, cfg["model"])
     except ModelError as error:
         raise ModelError(f"{path.name}: {error}.") from None
     except (KeyError, IndexError, ValueError) as error:
@@ -166,6 +173,8 @@ def input_of(checkpoint: FairseqCheckpoint) -> str:
     Encoders and their pretraining follow ECG-FM; ECG-QA's own models were fed raw mV. A fine-tuned
     classifier may be either, and its file does not say which, unless it is named after ECG-FM.
     """
+    if checkpoint.kind == "esi":
+        return esi_published.INPUT
     if checkpoint.kind in ("pretraining", "encoder"):
         return ECG_FM_INPUT
     if checkpoint.kind != "classifier":
@@ -197,7 +206,7 @@ def export_fairseq(model: nn.Module, path: str | Path, spelling: str = "new") ->
 def exported(model: nn.Module, spelling: str = "new") -> dict:
     """What `export_fairseq` writes. The entries beside model and cfg are those without which the
     published loader takes the file for one of an older version."""
-    kinds = {name: kind for kind, (name, _) in KINDS.items()}
+    kinds = {name: kind for kind, (name, _) in KINDS.items() if kind != "esi"}
     kind = kinds.get(type(model).__name__)
     if kind is None:
         raise ModelError(
@@ -238,6 +247,16 @@ def _kind(state: State, name: str) -> str:
             f"({_few(list(state))})."
         )
     return found
+
+
+def _esi_state(state: State, protocol: str, name: str) -> State:
+    if protocol == "paper":
+        raise ModelError(
+            f"{name} is an ESI of the published code, which has no pooling queries; import it with "
+            "protocol reference, and copy what a model of protocol paper shares with it "
+            "(transfer.copy_fitting)."
+        )
+    return esi_published.kit_names(state)
 
 
 def _settings(kind: str, shapes: dict, cfg: dict) -> dict:

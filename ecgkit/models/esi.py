@@ -3,12 +3,18 @@ together.
 
 `protocol="reference"` is the published code: one pooled ECG vector, and a caption decoder fed by a
 bidirectional text encoder, which has already seen the word it must say. `protocol="paper"` is what
-the paper draws: the decoder attends to several pooled ECG tokens and reads text states that know
-only the words before them.
+the paper draws (after CoCa): queries pool the ECG's tokens by attention, and the decoder reads text
+states that know only the words before them.
+
+Letters: B ECGs and their texts, C leads, T samples, P encoder tokens, Q pooled tokens, L words with
+[CLS] and [SEP], D width of the text encoder, E of the ECG encoder, V vocabulary, N labelled words.
+Source: Yu et al., ESI (TMLR 2024); CoCa (Yu et al. 2022), section 3.2.
 
 Usage:
     model = ESI(encoder, text_encoder, ESIConfig(vocab_size=28_895))
-    out = model(signals, ids, mask)      # (B, C, T) mV, (B, L), (B, L) -> named tensors
+    ids, mask, labels = shift_captions(ids, mask, "reference")
+    out = model(signals, ids, mask, labels)      # (B, C, T) mV, (B, L), (B, L) -> named tensors
+    model.generate(signals, start_ids, end_id, n_beams=4)
 """
 
 from __future__ import annotations
@@ -19,12 +25,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ecgkit.models import esi_generate
 from ecgkit.models.esi_decoder import CrossAttention, Decoder, ScaleNorm
+from ecgkit.types import ModelError
+
+POOLS = ("mean", "query")
 
 
 @dataclass(frozen=True)
 class ESIConfig:
-    """Sizes of the part between the two encoders. The width D is the text encoder's hidden size."""
+    """Sizes of the part between the two encoders. The width D is the text encoder's hidden size.
+
+    `n_queries` and `contrast_pool` belong to protocol paper alone: the published code has no
+    queries. `contrast_pool` is what the contrast sees of the ECG: "mean", the encoder's own pooled
+    vector, or "query", a pooling query of its own (CoCa). Raises ModelError for another word.
+    """
 
     vocab_size: int
     n_layers: int = 6
@@ -34,6 +49,19 @@ class ESIConfig:
     n_queries: int = 8
     protocol: str = "reference"
     text_gradient: float = 1.0  # share of the contrastive gradient that reaches the text encoder
+    contrast_pool: str = "mean"
+
+    def __post_init__(self):
+        if self.protocol not in ("paper", "reference"):
+            raise ModelError(f"protocol is {self.protocol!r}; choose paper or reference.")
+        if self.contrast_pool not in POOLS:
+            raise ModelError(
+                f"contrast_pool is {self.contrast_pool!r}; choose {' or '.join(POOLS)}."
+            )
+
+    @property
+    def has_contrast_query(self) -> bool:
+        return self.protocol == "paper" and self.contrast_pool == "query"
 
 
 class Latents(nn.Module):
@@ -44,15 +72,15 @@ class Latents(nn.Module):
         self.to_latents = nn.Linear(width, width, bias=False)
 
     def forward(self, x):
-        return F.normalize(self.to_latents(x), dim=-1)
+        return F.normalize(self.to_latents(x).float(), dim=-1)  # bf16 is too coarse for unit length
 
 
 class ESI(nn.Module):
-    """Parameter names follow the published ones; parts the reference never calls are kept so that
-    its weights load.
+    """Parameter names follow the published ones; in protocol reference, parts that are never called
+    are kept so that its weights load.
 
     `encoder`: any module with `.width` that maps (B, C, T) to {"embedding": (B, E), "tokens": (B,
-    P, E_t)}.
+    P, E_t)}; see `ecg_encoders`.
     `text_encoder`: any Hugging Face encoder with `last_hidden_state` (B, L, D).
     """
 
@@ -62,7 +90,8 @@ class ESI(nn.Module):
         self.config = config
         self.temperature = nn.Parameter(torch.ones(1))
         self.img_encoder = encoder
-        self.img_token_head = nn.Linear(encoder.width, width)
+        if not config.has_contrast_query:
+            self.img_token_head = nn.Linear(encoder.width, width)
         heads = {"head_dim": config.head_dim, "n_heads": config.n_heads}
         self.img_attn_pool = CrossAttention(width, token_width, norm_context=True, **heads)
         self.img_attn_pool_norm = ScaleNorm(width)
@@ -75,32 +104,37 @@ class ESI(nn.Module):
             ScaleNorm(width), nn.Linear(width, config.vocab_size, bias=False)
         )
         if config.protocol == "paper":  # the published code pools without queries of its own
-            self.img_queries = nn.Parameter(torch.randn(config.n_queries, width) * 0.02)
+            n_queries = config.n_queries + config.has_contrast_query  # that of the contrast is last
+            self.img_queries = nn.Parameter(torch.randn(n_queries, width) * 0.02)
 
     # --- the two sides ---
 
     def encode_ecg(self, signals):
-        """signals (B, C, T) -> {"ecg_embedding" (B, D), "ecg_latents" (B, D) unit length,
-        "ecg_tokens" (B, Q, D)}.
+        """signals (B, C, T) -> {"encoder_embedding" (B, E), "ecg_embedding" (B, D), "ecg_latents"
+        (B, D) float32 of unit length, "ecg_tokens" (B, Q, D) for the captions}.
         """
         out = self.img_encoder(signals)
-        embedding = self.img_attn_pool_norm(self.img_token_head(out["embedding"]))
-        # Reference: this one vector is all the decoder sees of the ECG. The contrast uses it in
-        # both protocols; the pooled tokens of protocol paper serve the captions.
-        context = embedding.unsqueeze(1)
-        if self.config.protocol == "paper":
-            queries = self.img_queries.expand(len(signals), -1, -1)  # (B, Q, D)
-            context = self.img_attn_pool_norm(self.img_attn_pool(queries, out["tokens"]))
+        tokens = self.pool(out["tokens"]) if self.config.protocol == "paper" else None
+        if self.config.has_contrast_query:
+            tokens, embedding = tokens[:, :-1], tokens[:, -1]
+        else:
+            embedding = self.img_attn_pool_norm(self.img_token_head(out["embedding"]))
         return {
             "encoder_embedding": out["embedding"],
             "ecg_embedding": embedding,
             "ecg_latents": self.img_to_latents(embedding),
-            "ecg_tokens": context,
+            # Reference: one vector is all the decoder sees of the ECG.
+            "ecg_tokens": embedding.unsqueeze(1) if tokens is None else tokens,
         }
 
+    def pool(self, tokens):
+        """Encoder tokens (B, P, E_t) -> one vector per query (B, Q, D); protocol paper only."""
+        queries = self.img_queries.expand(len(tokens), -1, -1)
+        return self.img_attn_pool_norm(self.img_attn_pool(queries, tokens))
+
     def encode_text(self, ids, mask):
-        """ids, mask (B, L) -> {"text_embedding" (B, D), "text_latents" (B, D) unit length,
-        "text_states" (B, L, D)}.
+        """ids, mask (B, L) -> {"text_embedding" (B, D), "text_latents" (B, D) float32 of unit
+        length, "text_states" (B, L, D), which see the whole text}.
         """
         states = self.unimodal_layers(input_ids=ids, attention_mask=mask).last_hidden_state
         embedding = states[:, 0]
@@ -120,58 +154,76 @@ class ESI(nn.Module):
         no mask).
         """
         n = ids.shape[1]
-        causal = (
-            torch.ones(n, n, dtype=torch.bool, device=ids.device).tril().expand(len(ids), 1, n, n)
-        )
+        causal = torch.ones(n, n, dtype=torch.bool, device=ids.device).tril()
+        causal = causal.expand(len(ids), 1, n, n)
         return self.unimodal_layers(input_ids=ids, attention_mask=causal).last_hidden_state
 
     # --- both ---
 
-    def forward(self, signals, ids, mask):
-        """Everything the losses need; ids and mask as `losses_esi.shift_captions` leaves them.
+    def forward(self, signals, ids, mask, labels=None, captions: bool = True):
+        """Everything the losses need; ids, mask (B, L) and labels (B, L') as
+        `losses_esi.shift_captions` leaves them.
 
-        "logits" (B, L, V) in protocol paper, (B, L-1, V) in protocol reference: aligned with the
-        shifted labels.
+        Without `labels`: "logits" (B, L', V), aligned with the labels, L' = L - 1. With them:
+        "caption_logits" (N, V) and "caption_labels" (N,) at the positions that are not padding,
+        the same numbers without the memory for the others. `captions=False` leaves out the decoder
+        (and, in protocol paper, the second pass over the text).
+        Raises ModelError for labels of another shape.
         """
         ecg, text = self.encode_ecg(signals), self.encode_text(ids, mask)
-        logits = self.say(self.words_before(ids, text["text_states"]), ecg["ecg_tokens"])
-        return {**ecg, **text, "logits": logits, "temperature": self.temperature}
+        out = {**ecg, **text, "temperature": self.temperature}
+        if not captions:
+            return out
+        # Protocol paper: a second pass, for [CLS] needs states that have seen the whole text, the
+        # captions states that have not. The last token has no successor to say.
+        paper = self.config.protocol == "paper"
+        before = self.causal_states(ids[:, :-1]) if paper else text["text_states"][:, 1:]
+        said = self.multimodal_layers(before, ecg["ecg_tokens"])
+        if labels is None:
+            return out | {"logits": self.to_logits(said)}
+        if labels.shape != said.shape[:2]:
+            raise ModelError(
+                f"labels are {tuple(labels.shape)}, what the decoder says {tuple(said.shape[:2])}; "
+                f"make them with shift_captions(ids, mask, {self.config.protocol!r})."
+            )
+        counted = labels != 0
+        return out | {
+            "caption_logits": self.to_logits(said[counted]),
+            "caption_labels": labels[counted],
+        }
 
-    def words_before(self, ids, states):
-        """What the decoder reads: causal states, or (reference) the bidirectional ones without
-        [CLS].
+    def words_before(self, ids):
+        """What the decoder reads to say what follows `ids` (B, L): causal states, or (reference)
+        the bidirectional ones without [CLS].
         """
-        return self.causal_states(ids) if self.config.protocol == "paper" else states[:, 1:]
+        if self.config.protocol == "paper":
+            return self.causal_states(ids)
+        return self.encode_text(ids, torch.ones_like(ids))["text_states"][:, 1:]
 
     def say(self, text, ecg_tokens):
         """Text states (B, L, D) and ECG tokens (B, Q, D) -> logits (B, L, V)."""
         return self.to_logits(self.multimodal_layers(text, ecg_tokens))
 
     @torch.no_grad()
-    def generate(self, signals, start_ids, end_id: int, max_tokens: int = 48):
-        """Greedy captions: appends the likeliest token to `start_ids` (B, L) until every row said
-        `end_id`.
+    def generate(self, signals, start_ids, end_id: int, max_tokens: int = 48, n_beams: int = 1):
+        """Captions that begin with `start_ids` (B, L): greedy, or the best of a beam search.
 
-        Returns ids (B, L + n); after its `end_id` a row is filled with `end_id`. In protocol
-        reference start_ids must hold [CLS] and one word, for that decoder never learnt to say the
-        first one.
+        Returns ids (B, L + n), n <= max_tokens; after its `end_id` a row is filled with `end_id`.
+        In protocol reference start_ids must hold [CLS] and one word, for that decoder never learnt
+        to say the first one. Raises ModelError where it does not, or n_beams < 1.
         """
-        ecg, ids = self.encode_ecg(signals)["ecg_tokens"], start_ids
-        done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-        for _ in range(max_tokens):
-            mask = torch.ones_like(ids)
-            states = (
-                None
-                if self.config.protocol == "paper"
-                else self.encode_text(ids, mask)["text_states"]
+        if self.config.protocol == "reference" and start_ids.shape[1] < 2:
+            raise ModelError(
+                "Protocol reference never learns to say the first word; give start_ids [CLS] and "
+                "one word."
             )
-            token = self.say(self.words_before(ids, states), ecg)[:, -1].argmax(-1)
-            token = token.masked_fill(done, end_id)
-            ids = torch.cat([ids, token[:, None]], dim=1)
-            done |= token == end_id
-            if done.all():
-                break
-        return ids
+        tokens = self.encode_ecg(signals)["ecg_tokens"]
+
+        def next_word(ids, rows):
+            last = self.multimodal_layers(self.words_before(ids), tokens[rows])[:, -1]
+            return self.to_logits(last).float().log_softmax(-1)
+
+        return esi_generate.search(next_word, start_ids, end_id, max_tokens, n_beams)
 
 
 def token_width_of(encoder) -> int:

@@ -3,6 +3,7 @@
 One line per model. `config` is its frozen dataclass of sizes; a model without one keeps its
 keyword arguments in `model.sizes`. `head` is the last layer, whose outputs are the labels; '' where
 there are none. `more` are constructor arguments beside the config, kept as attributes of that name.
+A model made of others has functions of its own: `build` (settings -> model) and `settings` (back).
 
 Usage:
     build("SEWideResNet", {"widths": [16, 16, 32], "n_blocks": 1}, n_labels=5)
@@ -24,13 +25,17 @@ from ecgkit.types import ConfigError, ModelError
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a model's class lives, its config class, its head, what it does, and `more`."""
+    """Where a model's class lives, its config class, its head, what it does, `more`, and the names
+    of its own `build` and `settings`.
+    """
 
     module: str
     config: str
     head: str
     what: str
     more: tuple[str, ...] = ()
+    build: str = ""
+    settings: str = ""
 
     def load(self, name: str):
         """The attribute `name` of the model's module."""
@@ -52,6 +57,11 @@ MODELS = {
     "M3AEPretraining": Entry("m3ae", "M3AEConfig", "", "fills gaps in ECGs and reports"),
     "MedViLLPretraining": Entry("medvill", "FusionConfig", "", "fills gaps in reports",
                                 ("attention",)),
+    "ConvNeXt1D": Entry("convnext", "ConvNeXtConfig", "", "turns ECGs into vectors"),
+    "XResNet1D": Entry("xresnet", "XResNetConfig", "", "turns ECGs into vectors"),
+    "ViT1D": Entry("vit1d", "ViTConfig", "", "turns ECGs into vectors"),
+    "ESI": Entry("esi_published", "", "", "compares ECGs with texts and captions ECGs",
+                 build="of_settings", settings="settings_of"),
 }  # fmt: skip
 
 
@@ -74,6 +84,8 @@ def config_of(model: nn.Module):
 def settings_of(model: nn.Module) -> dict:
     """Sizes and switches by name, as plain values. Raises ModelError for an unknown class."""
     entry = find(type(model).__name__)
+    if entry.settings:
+        return entry.load(entry.settings)(model)
     sizes = dataclasses.asdict(config_of(model)) if entry.config else dict(model.sizes)
     return sizes | {name: getattr(model, name) for name in entry.more}
 
@@ -90,15 +102,17 @@ def build(name: str, settings: dict, n_labels: int | None = None) -> nn.Module:
     head = () if not entry.head else (n_labels,)
     if entry.head and (not isinstance(n_labels, int) or n_labels < 1):
         raise ModelError(f"{name} needs n_labels, the number of its labels; it is {n_labels!r}.")
-    model_class = entry.load(name)
     more = {k: settings[k] for k in entry.more if k in settings}
     sizes = {k: _tuples(v) for k, v in settings.items() if k not in more}
     try:
+        if entry.build:
+            return entry.load(entry.build)(settings)
+        model_class = entry.load(name)
         if not entry.config:
             refuse_unknown(name, sizes, inspect.signature(model_class).parameters)
             return model_class(*head, **sizes)
         return model_class(make_config(entry.load(entry.config), sizes), *head, **more)
-    except (TypeError, ValueError, RuntimeError, ConfigError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, ConfigError) as error:
         raise ModelError(f"{name} cannot be built from these settings: {error}") from None
 
 

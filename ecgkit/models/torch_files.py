@@ -239,6 +239,23 @@ def _tensor(value, read: Callable[[Storage], bytes] | None):
 # --- what is taken --------------------------------------------------------------------------------
 
 
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """`read_torch_file`, or the weights of a .safetensors file, which can carry nothing else."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return read_torch_file(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path)), {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{path.name} is not a readable .safetensors file ({error}); it is missing or cut "
+            "short: check the path, or download it again."
+        ) from None
+
+
 def read_torch_file(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Weights by name and the settings as plain dicts, lists, numbers and strings.
 

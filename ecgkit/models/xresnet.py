@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ecgkit.types import ModelError
+
 
 @dataclass(frozen=True)
 class XResNetConfig:
@@ -27,6 +29,15 @@ class XResNetConfig:
     expansion: int = 4
     kernel: int = 5
     stem_kernel: int = 5
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> XResNetConfig:
+        """xresnet1d101 as published (narrow), or small_xresnet. Raises ModelError for another
+        name.
+        """
+        if name not in PRESETS:
+            raise ModelError(f"XResNet size {name!r} is unknown; choose {' or '.join(PRESETS)}.")
+        return cls(**{**PRESETS[name], **changes})
 
     @classmethod
     def of_state_dict(cls, state: dict) -> XResNetConfig:
@@ -48,6 +59,12 @@ class XResNetConfig:
             expansion=last // first[0],
             kernel=state["stages.0.0.convs.1.conv.weight"].shape[2],
         )
+
+
+PRESETS = {
+    "small_xresnet": {"stem": (16, 16, 32), "layers": (1, 1, 1, 1), "widths": (32,) * 4},
+    "xresnet1d101": {},
+}
 
 
 class ConvNorm(nn.Module):
@@ -106,7 +123,8 @@ class ResBlock(nn.Module):
 class XResNet1D(nn.Module):
     """x (B, C, T) -> {"embedding": (B, 2D) = [max over time, mean over time], "tokens": (B, P, D)}.
 
-    With `return_stages` also "stages": the feature maps (B, D, P_i).
+    P = T / 32, rounded up stage by stage. With `return_stages` also "stages": the feature maps (B,
+    D, P_i). Raises ModelError for an input of another form.
     """
 
     def __init__(self, config: XResNetConfig):
@@ -137,6 +155,11 @@ class XResNet1D(nn.Module):
         return self.width // 2
 
     def forward(self, x, return_stages: bool = False):
+        if x.ndim != 3 or x.shape[1] != self.config.n_leads or not x.shape[2]:
+            raise ModelError(
+                f"XResNet1D takes (batch, {self.config.n_leads} leads, samples), not "
+                f"{tuple(x.shape)}; transpose the signal."
+            )
         x = F.max_pool1d(self.stem(x), kernel_size=3, stride=2, padding=1)
         maps = []
         for stage in self.stages:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ecgkit.features.esi_input import esi_preprocess
-from ecgkit.models import convnext, esi, xresnet
+from ecgkit.models import convnext, esi_published, xresnet
+from ecgkit.models.esi import ESI
 from ecgkit.models.losses_esi import caption_loss, contrastive_loss, shift_captions
 from ecgkit.parity.base import Case, Check, close
 
@@ -153,65 +154,19 @@ def text_heads(state: dict, arrays: dict) -> list[int]:
     return [n for n in order if 0 < n <= width and width % n == 0]
 
 
-def build_esi(state: dict, heads: int) -> esi.ESI:
-    """The model whose published state dict (renamed by `esi.from_published`) is `state`."""
-    from transformers import BertConfig, BertModel
-
-    text = {
-        k.removeprefix("unimodal_layers."): v
-        for k, v in state.items()
-        if k.startswith("unimodal_layers.")
-    }
-    vocab, width = text["embeddings.word_embeddings.weight"].shape
-    config = BertConfig(
-        vocab_size=vocab,
-        hidden_size=width,
-        num_attention_heads=heads,
-        num_hidden_layers=1
-        + max(int(k.split(".")[2]) for k in text if k.startswith("encoder.layer.")),
-        intermediate_size=text["encoder.layer.0.intermediate.dense.weight"].shape[0],
-        max_position_embeddings=text["embeddings.position_embeddings.weight"].shape[0],
-        type_vocab_size=text["embeddings.token_type_embeddings.weight"].shape[0],
-    )
-    ecg = {
-        k.removeprefix("img_encoder."): v for k, v in state.items() if k.startswith("img_encoder.")
-    }
-    if "downsample_layers.0.0.weight" in ecg:
-        encoder = convnext.ConvNeXt1D(convnext.ConvNeXtConfig.of_state_dict(ecg))
-    else:
-        encoder = xresnet.XResNet1D(xresnet.XResNetConfig.of_state_dict(ecg))
-    head_dim = state["multimodal_layers.0.1.fn.to_kv.weight"].shape[0] // 2
-    sizes = esi.ESIConfig(
-        vocab_size=state["to_logits.1.weight"].shape[0],
-        head_dim=head_dim,
-        n_layers=1 + max(int(k.split(".")[1]) for k in state if k.startswith("multimodal_layers.")),
-        n_heads=state["multimodal_layers.0.1.fn.to_q.weight"].shape[0] // head_dim,
-        ff_mult=state["multimodal_layers.0.0.fn.ff_out.1.weight"].shape[1] // width,
-    )
-    return esi.ESI(
-        encoder, BertModel(config, add_pooling_layer="pooler.dense.weight" in text), sizes
-    )
-
-
 def _esi_state(arrays: dict, device) -> dict:
-    """The fixture's weights under our names; an XResNet inside needs its own renaming."""
-    state = esi.from_published(_part(arrays, "sd/", device))
-    inner = {
-        k.removeprefix("img_encoder."): v for k, v in state.items() if k.startswith("img_encoder.")
-    }
-    if "0.0.weight" in inner:
-        state = {k: v for k, v in state.items() if not k.startswith("img_encoder.")}
-        state |= {f"img_encoder.{k}": v for k, v in xresnet.from_published(inner).items()}
-    return state
+    """The fixture's weights under our names."""
+    return esi_published.kit_names(_part(arrays, "sd/", device))
 
 
-def _fitting_model(state, arrays, ids, mask, device) -> esi.ESI:
+def _fitting_model(state, arrays, ids, mask, device) -> ESI:
     """The model with the first head count that reproduces the text embedding, or the likeliest if
     none does.
     """
     candidates, first = text_heads(state, arrays), None
     for heads in candidates:
-        model = build_esi(state, heads).to(device).eval()
+        settings = esi_published.settings_of_state(state, text_heads=heads)
+        model = esi_published.of_settings(settings).to(device).eval()
         model.load_state_dict(state)
         first = first or model
         with torch.no_grad():
@@ -233,35 +188,30 @@ def compare_model(arrays: dict, device) -> list[Check]:
     model = _fitting_model(state, arrays, inputs, seen, device)
     out = model(signals, inputs, seen)
     caption = caption_loss(out["logits"], labels)
+    short = model(signals, inputs, seen, labels)  # only where there is a word to say
+    short_caption = caption_loss(short["caption_logits"], short["caption_labels"])
     contrast = contrastive_loss(out["ecg_latents"], out["text_latents"], out["temperature"])
     checks = [
         close("text embedding", out["text_embedding"], arrays["text_embeds"], ATOL),
         close("ECG embedding", out["ecg_embedding"], arrays["image_embeds"], ATOL),
         close("logits", out["logits"], arrays["logits"], ATOL),
         close("caption loss", caption, arrays["caption"], ATOL),
+        close("caption loss at labelled words", short_caption, arrays["caption"], ATOL),
         close("contrastive loss", contrast, arrays["contrastive"], ATOL),
         close("total loss", caption + contrast, arrays["total"], ATOL),
     ]
     if "gradnorm_keys" in arrays:
         (caption + contrast).backward()
-        checks += _gradient_norms(model, arrays, is_convnext)
+        checks += _gradient_norms(model, arrays)
     return checks
 
 
-def _gradient_norms(model, arrays: dict, is_convnext: bool) -> list[Check]:
+def _gradient_norms(model, arrays: dict) -> list[Check]:
     norms = {
         k: 0.0 if p.grad is None else float(p.grad.norm()) for k, p in model.named_parameters()
     }
     expected = {str(k): float(v) for k, v in zip(arrays["gradnorm_keys"], arrays["gradnorms"])}
-    expected = esi.from_published(expected)
-    if not is_convnext:
-        inner = {
-            k.removeprefix("img_encoder."): v
-            for k, v in expected.items()
-            if k.startswith("img_encoder.")
-        }
-        expected = {k: v for k, v in expected.items() if not k.startswith("img_encoder.")}
-        expected |= {f"img_encoder.{k}": v for k, v in xresnet.from_published(inner).items()}
+    expected = esi_published.kit_names(expected)
     missing = sorted(set(expected) - set(norms))
     if missing:
         return [Check(f"gradient norms: no parameter {missing[0]}", float("inf"), ATOL, False)]
