@@ -4,6 +4,7 @@ Usage:
     tokenizer = train_wordpiece(captions, vocab_size=2000)
     encoder = small_bert(len(tokenizer), width=128)
     tokenizer, encoder = load_text_encoder("michiyasunaga/BioLinkBERT-base")   # needs the hub
+    vectors = text_vectors(tokenizer, encoder, ["atrial flutter", "sinus rhythm"])      # (2, D)
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlparse
 
+import numpy as np
+
+from ecgkit import runtime
 from ecgkit.types import ModelError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # [PAD] is id 0, which no loss counts
@@ -78,11 +82,14 @@ def load_text_encoder(name: str, timeout_s: float = 4.0):
 
     logging.disable_progress_bar()
     local = Path(name).expanduser().is_dir()
+    place = str(Path(name).expanduser()) if local else name
     offline = local or os.environ.get("HF_HUB_OFFLINE") == "1" or not hub_reachable(timeout_s)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
-        model = AutoModel.from_pretrained(name, local_files_only=offline)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=offline)
+        model, loaded = AutoModel.from_pretrained(
+            place, local_files_only=offline, dtype="float32", output_loading_info=True
+        )
+    except Exception as error:  # noqa: BLE001 - OSError, ValueError, or the weight file's own errors
         if local:
             raise ModelError(
                 f"{Path(name).name}/ holds no Hugging Face text encoder ({_first_line(error)}); "
@@ -93,7 +100,62 @@ def load_text_encoder(name: str, timeout_s: float = 4.0):
             f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, "
             "or leave the name empty for the small encoder trained in place."
         ) from None
-    return tokenizer, model
+    _require_weights(name, loaded)
+    return tokenizer, model.eval()
+
+
+def _require_weights(name: str, loaded: dict) -> None:
+    """The library fills in at random what a file lacks; only a pooler, which nobody here reads, may
+    be missing.
+    """
+    lacking = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
+    if lacking:
+        raise ModelError(
+            f"Text encoder {name!r} comes without {len(lacking)} of its weights, e.g. "
+            f"{lacking[0]}; they would be random. Give the folder of a whole model."
+        )
+
+
+def text_vectors(
+    tokenizer, model, texts: list[str], batch_size: int = 32, max_tokens: int = 512,
+    device: str = "auto",
+) -> np.ndarray:
+    """(n, D) float32: the mean of each text's last states, padding left out; not normalised.
+
+    Texts of like length share a batch, so that little is padding; longer ones than the model (or
+    `max_tokens`) takes are cut. Of an encoder-decoder the encoder is taken.
+    """  # fmt: skip
+    import torch
+
+    if getattr(model.config, "is_encoder_decoder", False):
+        model = model.get_encoder()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    where, room = runtime.pick_device(device), min(max_tokens, longest_input(tokenizer, model))
+    model = model.to(where).eval()
+    order = np.argsort([len(text) for text in texts], kind="stable")[::-1]
+    out = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    for start in range(0, len(texts), batch_size):
+        rows = order[start : start + batch_size]
+        batch = tokenizer([texts[i] or " " for i in rows], padding=True, truncation=True,
+                          max_length=room, return_tensors="pt").to(where)  # fmt: skip
+        mask = batch["attention_mask"]
+        with torch.inference_mode():
+            states = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+            weights = mask[..., None].to(states.dtype)
+            pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)  # (B, L, D) -> (B, D)
+        out[rows] = pooled.float().cpu().numpy()
+    return out
+
+
+def longest_input(tokenizer, model) -> int:
+    """Tokens that both take. A tokenizer saved without a limit claims 1e30; a RoBERTa's positions
+    begin behind its padding id.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None) or 512
+    if "roberta" in model.config.model_type:
+        positions -= model.config.pad_token_id + 1
+    return int(min(tokenizer.model_max_length, positions))
 
 
 def hub_reachable(timeout_s: float = 4.0) -> bool:
