@@ -10,9 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ecgkit import __version__, cli_data, cli_models
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
+
+# Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
+_NOT_GIVEN = ("PRESET", "DATA", "ECGQA", "OUT")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,9 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. 03 or 03_baselines; none = all"
     )
-    run.add_argument("--preset", default="demo", help="tiny | demo | paper")
+    run.add_argument("--preset", default="", help="tiny | demo (default) | paper")
     cli_data.data_options(run)
-    run.add_argument("--out", default="", help="folder to write to (default runs/<preset>)")
+    run.add_argument(
+        "--out", default="", help="folder to write to (default runs/<preset>, or runs/<sweep>)"
+    )
     run.add_argument(
         "--set",
         action="append",
@@ -60,7 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         help="any parameter of the notebooks",
     )
     run.add_argument("--force", action="store_true", help="run again even where nothing changed")
-    run.set_defaults(action=_run)
+    run.add_argument(
+        "--sweep",
+        default="",
+        metavar="FILE",
+        help="run them once per point of FILE (see sweeps/); other options stand in for its base",
+    )
+    run.add_argument(
+        "--jobs", type=int, default=1, help="points of a sweep at a time, sharing the cores"
+    )
+    run.set_defaults(action=_run, data="")  # '' = not given: a sweep's base may say
 
     demo = commands.add_parser("demo", help="all notebooks, simulated cohort, minutes on two cores")
     demo.set_defaults(
@@ -93,30 +108,51 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args) -> int:
-    params = {"PRESET": args.preset, "DATA": args.data, "ECGQA": args.ecgqa, "OUT": args.out}
+    named = {"PRESET": args.preset, "DATA": args.data, "ECGQA": args.ecgqa, "OUT": args.out}
+    params = {name: value for name, value in named.items() if value}
     for item in args.set:
         name, separator, value = item.partition("=")
         if not separator:
             raise ConfigError(f"--set takes NAME=VALUE, not {item!r}.")
         params[name.strip().upper()] = value
-    return _execute(args.notebooks, params, args.force)
+    if args.sweep:
+        from ecgkit.sweeps import run_sweep
+
+        params = _with_whole_paths(params)
+        out = params.pop("OUT", "")
+        return run_sweep(args.notebooks, args.sweep, params, out, args.force, args.jobs)
+    if args.jobs != 1:
+        raise ConfigError("--jobs counts the points of a --sweep; give both, or --set JOBS=N.")
+    return _execute(args.notebooks, {"PRESET": "demo", "DATA": "synthetic"} | params, args.force)
 
 
 def _execute(notebooks, params: dict, force: bool) -> int:
-    from pathlib import Path
-
     from ecgkit.runner import run_notebooks
 
-    # Notebooks run in their own folder, so a path the user typed here is made absolute; '' stays
-    # "not given".
-    for name in ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS"):
+    return run_notebooks(notebooks, _with_whole_paths(params), force)
+
+
+def _with_whole_paths(params: dict) -> dict:
+    """Notebooks run in their own folder, so a path the user typed here is made absolute; '' stays
+    "not given", and so does a name that may as well be a hub id unless there is such a folder.
+    """
+
+    def whole(value: str) -> str:
+        return str(Path(os.path.expanduser(value)).absolute())
+
+    params = dict(params)
+    for name in ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS", "KNOWLEDGE"):
         value = params.get(name, "")
         if value and value != "synthetic":
-            params[name] = str(Path(os.path.expanduser(value)).absolute())
-    checkpoint = Path(os.path.expanduser(str(params.get("CHECKPOINT", ""))))
-    if checkpoint.name and checkpoint.exists():  # else a hub id
-        params["CHECKPOINT"] = str(checkpoint.absolute())
-    return run_notebooks(notebooks, {k: v for k, v in params.items() if v != ""}, force)
+            params[name] = whole(value)
+    for name in ("CHECKPOINT", "TEXT_ENCODER", "EMBEDDER"):
+        value = str(params.get(name, ""))
+        if value and Path(os.path.expanduser(value)).exists():
+            params[name] = whole(value)
+    if params.get("DATA", "synthetic") != "synthetic" and params.get("MORE_DATA"):
+        parts = [part.strip() for part in params["MORE_DATA"].split(",")]
+        params["MORE_DATA"] = ",".join(whole(part) for part in parts if part)
+    return {k: v for k, v in params.items() if v != "" or k not in _NOT_GIVEN}
 
 
 def _doctor(args) -> int:

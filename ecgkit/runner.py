@@ -145,6 +145,7 @@ def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: 
     and its error.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +170,8 @@ def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: 
     except PapermillExecutionError as error:
         heading = _cell_name(folder / "executed.ipynb", error.cell_index)
         return f"{name}, cell {error.cell_index} ({heading}): {error.ename}: {error.evalue}"
+    except DeadKernelError as error:
+        return f"{name}: its process ended before its last cell, often for lack of memory ({error})"
     return ""
 
 
