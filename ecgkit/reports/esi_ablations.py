@@ -15,6 +15,7 @@ Usage:
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def source_label(point: SweepPoint) -> str:
     only = point.config.get("only_source", "")
     if only:
         return f"{Path(only).stem} only"
-    return "all: + " + " + ".join(filter(None, more)) if any(more) else "the cohort alone"
+    return f"all: with {', '.join(filter(None, more))}" if any(more) else "the cohort alone"
 
 
 def _two_panels(groups: dict[str, list[SweepPoint]], title: str, study: Study) -> Figure:
@@ -132,7 +133,7 @@ def _two_panels(groups: dict[str, list[SweepPoint]], title: str, study: Study) -
     figure, axes = style.new_figure(1, 2, size=size, sharey=True)
     _bars(axes[0], list(groups), [number(p, PROBE) for p in groups.values()], "linear probe, AUC")
     top1 = [number(p, TOP1).value for p in groups.values()]
-    words = [f", first in {share:.0%}" if np.isfinite(share) else "" for share in top1]
+    words = [f" (top-1 {share:.0%})" if np.isfinite(share) else "" for share in top1]
     identity = [number(p, IDENTITY) for p in groups.values()]
     _bars(axes[1], list(groups), identity, "identification, AUC", words)
     _title(figure, title, study)
@@ -152,6 +153,8 @@ def _bars(ax, names: list[str], numbers: list[Number], xlabel: str, words=None) 
         text = f"{found.value:.3f}{words[i] if words else ''}"
         ax.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=9)
     ax.axvline(0.5, color=style.MUTED, linewidth=1)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
     known = [min(n.value, n.low) if np.isfinite(n.low) else n.value for n in numbers if n.known]
     right = 1.18 if words and any(words) else 1.08
     ax.set(yticks=y, yticklabels=names, xlabel=f"{xlabel} (0.5: chance)",
@@ -201,7 +204,7 @@ def plot_shuffled(study: Study) -> tuple[Figure, str]:
     figure, ax = style.new_figure(size=(6.2, 4))
     numbers = [number(p, PROBE) for p in groups]
     names = [f"{share:.0%}" for share in shares]
-    _line(ax, names, numbers, "linear probe, AUC", "pairs with a caption dealt anew")
+    _line(ax, names, numbers, "linear probe, AUC", "share of pairs that are shuffled")
     start = untrained(study)
     if start.known:
         colour = style.COLOURS[1]
@@ -211,9 +214,7 @@ def plot_shuffled(study: Study) -> tuple[Figure, str]:
         ax.annotate(f"random start {start.value:.3f}", (1, start.value), (-2, 4), color=colour,
                     xycoords=("axes fraction", "data"), textcoords="offset points",
                     ha="right", fontsize=9)  # fmt: skip
-    else:
-        ax.set_title("no random start among the runs", fontsize=9, color=style.MUTED)
-    _title(figure, "Captions dealt out anew", study)
+    _title(figure, "Shuffled pairs of ECG and caption", study)
     return figure, "Linear probe by the share of shuffled pairs (the paper's Fig. 7)"
 
 
@@ -253,19 +254,23 @@ def _line(ax, names, numbers, ylabel, xlabel, digits: int = 3) -> None:
     for x, found in zip(at, numbers):
         if found.known:
             _whisker(ax, found, x)
-            ax.annotate(f"{found.value:.{digits}f}", (x, found.value), (7, 5), fontsize=9,
-                        textcoords="offset points")  # fmt: skip
+            top = found.high if np.isfinite(found.high) else found.value
+            ax.annotate(f"{found.value:.{digits}f}", (x, top), (0, 4), fontsize=9,
+                        textcoords="offset points", ha="center", va="bottom")  # fmt: skip
     if not np.isfinite(values).any():
         ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", color=style.MUTED)
     labels = [n if f.known else f"{n}\nnot run" for n, f in zip(names, numbers)]
     ax.set_xticks(at, labels)
-    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.4, max(len(names), 2) - 0.35))
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.4, max(len(names), 2) - 0.6))
+    ax.margins(y=0.18)
     ax.grid(axis="y")
 
 
 def _title(figure: Figure, text: str, study: Study) -> None:
     text = style.mark_simulated(text, study.simulated)
     figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    below = "\n".join(textwrap.wrap(note(study), int(14 * figure.get_figwidth())))
+    figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color=style.MUTED)
 
 
 def count(n: float) -> str:

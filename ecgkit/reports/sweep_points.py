@@ -11,6 +11,7 @@ Usage:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecgkit.config import CONFIGS
 from ecgkit.reports.ledger import read_run
 from ecgkit.types import DataError
 
@@ -28,8 +30,8 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One point. `config`: settings of its first notebook ({} if that never started); `metrics`:
-    the rows of all its notebooks that succeeded; `data`: the cohort they name.
+    """One point. `config`: settings of its first notebook ({} where unknown); `metrics`: the rows
+    of all its notebooks that succeeded; `data`: the cohort they name.
     """
 
     name: str
@@ -69,25 +71,37 @@ def read_points(folder: str | Path) -> list[SweepPoint]:
     folder = Path(folder)
     listed = folder / "sweep.json"
     if listed.exists():
-        entries = {e["name"]: e["status"] for e in json.loads(listed.read_text())["points"]}
+        record = json.loads(listed.read_text())
+        points = [_read_point(folder / e["name"], e, record["notebooks"]) for e in record["points"]]
     else:
-        entries = {path.parent.name: "" for path in sorted(folder.glob("*/run.json"))}
-    if not entries:
+        points = [_read_point(path.parent, {}, []) for path in sorted(folder.glob("*/run.json"))]
+    if not points:
         raise DataError(f"{folder} holds no run; give the folder that `ecgkit run --sweep` wrote.")
-    return [_read_point(folder / name, status) for name, status in entries.items()]
+    return points
 
 
-def _read_point(folder: Path, status: str) -> SweepPoint:
-    if not folder.is_dir():
-        return SweepPoint(folder.name, status or "not run")
+def _read_point(folder: Path, entry: dict, notebooks: list[str]) -> SweepPoint:
+    """`entry`: the point's line in sweep.json, of which a point that never started is known."""
     run = read_run(folder)
     metrics, data = {}, {}
     for body in run.notebooks.values():
         metrics |= body.get("metrics", {})
         data = body.get("data") or data
     configs = sorted(folder.glob("*/config.json"))
-    config = json.loads(configs[0].read_text()) if configs else {}
-    return SweepPoint(folder.name, status or "ok", config, metrics, data)
+    if configs:
+        config = json.loads(configs[0].read_text())
+    else:
+        config = _config_of(entry.get("params", {}), notebooks)
+    return SweepPoint(folder.name, entry.get("status", "ok"), config, metrics, data)
+
+
+def _config_of(params: dict, notebooks: list[str]) -> dict:
+    """The settings that the first of `notebooks` would have had with `params`."""
+    if not notebooks:
+        return {}
+    kind = CONFIGS[min(notebooks)]
+    known = {f.name for f in dataclasses.fields(kind)}
+    return kind.from_params({k: v for k, v in params.items() if k.lower() in known}).to_dict()
 
 
 class Study:
@@ -105,8 +119,9 @@ class Study:
 
     @property
     def simulated(self) -> bool:
-        """True unless every point names a cohort that was not simulated."""
-        return any(p.data.get("simulated", True) for p in self.points) or not self.points
+        """True where any point's cohort was simulated, and where none has named its cohort."""
+        said = [p.data.get("simulated", True) for p in self.points if p.data]
+        return any(said) or not said
 
     @property
     def n_seeds(self) -> int:
