@@ -21,7 +21,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ecgkit.text.findings import KNOWN, TECHNICAL, UNKNOWN, Finding, Reader, descriptions
+from ecgkit.text.findings import (
+    KNOWN,
+    SUMMARY,
+    TECHNICAL,
+    UNKNOWN,
+    Finding,
+    Reader,
+    descriptions,
+)
 
 # Other names a reader of ECGs would use; the description of the SCP table is always one more.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -73,7 +81,7 @@ OPENINGS = (
 )
 
 
-WITHOUT_TEXT = ("no statement", TECHNICAL, UNKNOWN, "no note")
+WITHOUT_TEXT = ("no statement", TECHNICAL, SUMMARY, UNKNOWN, "no note")
 
 
 @dataclass(frozen=True)
@@ -156,8 +164,8 @@ def count_without_text(found: Sequence[Sequence[Finding]], seen) -> pd.DataFrame
 
 
 def demographics(age: float, sex: float) -> str:
-    """`47-year-old male patient`; an unknown age is left out, ages of 90 mean 90 or more."""
-    person = {0: "male", 1: "female"}.get(sex, "adult")  # 0.0 is 0; NaN is neither
+    """`This patient is a 47 year-old male.`; ages of 90 mean 90 or more."""
+    person = {0: "male", 1: "female"}.get(sex, "person")  # 0.0 is 0; NaN is neither
     if not np.isfinite(age):
         return f"This patient is a {person} of unknown age."
     years = "an over 89" if age >= 90 else f"a {int(age)}"
@@ -179,8 +187,8 @@ def short_wording(findings: Sequence[Finding], seen: list[str], classes, rng) ->
     meets whole lists cannot tell what a single finding means (without "sinus rhythm" beside it,
     "infarction" would read as a rhythm that is not sinus). `classes`: code -> superclass.
     """
-    names = []
-    order = rng.permutation(len(findings))
+    names, heart = [], [i for i, f in enumerate(findings) if f.kind != TECHNICAL]
+    order = rng.permutation(heart or len(findings))
     if rng.random() < 0.5:
         common_last = sorted(order, key=lambda i: findings[i].is_background)  # it says least
         order = common_last[: rng.integers(1, 3)]

@@ -21,14 +21,16 @@ import pandas as pd
 from ecgkit.data.sources import snomed
 from ecgkit.text import statements as machine
 
-KNOWN, UNKNOWN, TECHNICAL = "known", "unknown", "technical"
+# A summary ("abnormal ECG") names no finding: whoever is asked how it looks has to invent one.
+KNOWN, SUMMARY, UNKNOWN, TECHNICAL = "known", "summary", "unknown", "technical"
+_SUMMARIES = ("ABECG", "BLECG")
 
 
 @dataclass(frozen=True, eq=False)  # a Reader makes one per distinct statement: `is` is enough
 class Finding:
-    """`name` as said; `codes` of the notes that describe it, none unless `kind` is known; `asks`
-    the (finding, code) pairs an assistant is asked about; `firm`: stated without doubt or
-    addition, so that a synonym of the code may stand for it.
+    """`name` as said; `codes` of the notes it speaks of; `asks` the (finding, code) pairs that an
+    assistant is asked about, none unless `kind` is known; `firm`: stated without doubt or addition,
+    so that a synonym of the code may stand for it.
     """
 
     name: str
@@ -40,7 +42,7 @@ class Finding:
     @property
     def is_background(self) -> bool:
         """Said of most ECGs, or a mere summary: it tells least."""
-        return self.codes in (("SR",), ("ABECG",), ("BLECG",)) or self.kind == TECHNICAL
+        return self.codes == ("SR",) or self.kind == SUMMARY
 
 
 class Reader:
@@ -127,6 +129,8 @@ class Reader:
         """One code is asked about in the words said, several each in the words of its own."""
         if not codes:
             return Finding(name, kind=UNKNOWN, firm=False)
+        if codes[0] in _SUMMARIES:
+            return Finding(name, codes, kind=SUMMARY, firm=False)
         if len(codes) == 1:
             return Finding(name, codes, ((plain, codes[0]),), firm=firm)
         asks = tuple((self._described.get(c) or machine.title_of(c) or plain, c) for c in codes)

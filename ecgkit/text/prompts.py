@@ -38,33 +38,85 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "ventricular hypertrophy, large R and S voltages",
     ),
 }
+# One wording per SCP statement, by what it is about. Descriptive order is turned round ("block of
+# the right bundle"), so that no prompt shares RUN words with a description or a note.
 FINDINGS: dict[str, tuple[str, ...]] = {
+    # rhythm and ectopy
     "AFIB": ("fibrillation of the atria, rhythm irregular, P waves absent",),
     "AFLT": ("flutter of the atria, saw-tooth pattern",),
     "STACH": ("tachycardia of sinus origin, heart rate fast",),
     "SBRAD": ("bradycardia of sinus origin, heart rate slow",),
     "SARRH": ("arrhythmia of the sinus with breathing",),
     "SR": ("rhythm from the sinus, regular",),
+    "SVARR": ("arrhythmia that is supraventricular",),
+    "SVTAC": ("tachycardia that is supraventricular, beats narrow and fast",),
+    "PSVT": ("tachycardia, supraventricular and paroxysmal",),
     "PVC": ("ectopy, beats premature and ventricular",),
     "PAC": ("beats premature and atrial",),
+    "PRC(S)": ("complexes that are premature, beats early",),
+    "BIGU": ("pattern bigeminal, beats in pairs",),
+    "TRIGU": ("pattern trigeminal, groups of three beats",),
     "PACE": ("artificial pacemaker spikes, rhythm paced",),
+    # conduction
     "1AVB": ("AV conduction delayed, PR prolonged, block of first degree",),
+    "2AVB": ("AV block of the second degree, some P not followed",),
+    "3AVB": ("AV block of the third degree, P and QRS apart",),
+    "LPR": ("interval PR prolonged, long",),
     "CRBBB": ("block of the right bundle, complete, RBBB",),
     "IRBBB": ("block of the right bundle, incomplete, partial",),
     "CLBBB": ("block of the left bundle, complete, LBBB",),
+    "ILBBB": ("block of the left bundle, incomplete",),
     "LAFB": ("hemiblock, left anterior, axis left",),
     "LPFB": ("hemiblock, left posterior, axis right",),
+    "IVCD": ("conduction disturbance, intraventricular, QRS wide",),
+    "WPW": ("syndrome of Wolff, Parkinson and White, delta wave, PR short",),
+    # infarction and Q waves
     "IMI": ("infarction of the inferior wall, inferior infarct",),
     "AMI": ("infarction of the anterior wall, anterior infarct",),
     "ASMI": ("infarction of the septal wall, anteroseptal infarct",),
+    "ALMI": ("infarction of the anterolateral wall",),
+    "LMI": ("infarction of the lateral wall, lateral infarct",),
+    "ILMI": ("infarction, inferior and lateral wall",),
+    "IPMI": ("infarction, inferior and posterior wall",),
+    "IPLMI": ("infarction of the inferior wall with the posterior, the lateral",),
+    "PMI": ("infarction of the posterior wall, posterior infarct",),
+    "QWAVE": ("waves Q broad and deep",),
+    # ischemia and injury
+    "ISC_": ("ischemia, ST-T ischemic",),
+    "ISCAL": ("ischemia, leads anterolateral",),
+    "ISCAS": ("ischemia, leads anteroseptal",),
+    "ISCAN": ("ischemia, leads anterior",),
+    "ISCIN": ("ischemia, leads inferior",),
+    "ISCIL": ("ischemia, leads inferolateral",),
+    "ISCLA": ("ischemia, leads lateral",),
+    "INJAS": ("injury of the subendocardial wall, leads anteroseptal",),
+    "INJAL": ("injury of the subendocardial wall, leads anterolateral",),
+    "INJIN": ("injury of the subendocardial wall, leads inferior",),
+    "INJLA": ("injury of the subendocardial wall, leads lateral",),
+    "INJIL": ("injury of the subendocardial wall, leads inferolateral",),
+    # ST, T and QT
+    "NST_": ("ST changed a little, non-specific",),
+    "STD_": ("segment ST depressed, depression",),
+    "STE_": ("segment ST elevated, elevation",),
+    "NDT": ("abnormalities of T, non-diagnostic, flat",),
+    "NT_": ("change of T, non-specific",),
+    "TAB_": ("abnormality of the T wave",),
+    "INVT": ("waves T inverted, inversion",),
+    "LOWT": ("waves T low, amplitude small",),
+    "LNGQT": ("interval QT prolonged, long",),
+    "DIG": ("effect of digitalis, ST sags",),
+    "EL": ("disturbance electrolytic, potassium or calcium or drug",),
+    "ANEUR": ("aneurysm of the ventricle, ST raised",),
+    # size and voltage
     "LVH": ("hypertrophy of the left ventricle, voltage high",),
     "RVH": ("hypertrophy of the right ventricle",),
+    "SEHYP": ("hypertrophy of the septum",),
+    "VCLVH": ("criteria of voltage, hypertrophy left ventricular",),
     "LAO/LAE": ("enlargement of the left atrium",),
-    "ISC_": ("ischemia, ST-T ischemic",),
-    "STD_": ("segment ST depressed, depression",),
-    "INVT": ("waves T inverted, inversion",),
-    "LNGQT": ("interval QT prolonged, long",),
+    "RAO/RAE": ("enlargement of the right atrium",),
     "LVOLT": ("voltages of QRS small and low",),
+    "HVOLT": ("voltages of QRS high and large",),
+    "ABQRS": ("complex QRS of abnormal shape",),
 }
 NORM_ALIASES = {"NORM": CLASSES["NORM"]}
 
@@ -80,7 +132,10 @@ def superclass_prompts(classes: list[str]) -> dict[str, list[str]]:
 
 
 def finding_prompts(codes: list[str]) -> dict[str, list[str]]:
-    """Prompt ensemble per SCP code; codes without a wording kept back are left out."""
+    """Prompt ensemble per SCP code; codes without a wording kept back are left out.
+
+    A subclass is asked for by the ensembles of all codes it is made of (`tasks/zero_shot.py`).
+    """
     known = FINDINGS | NORM_ALIASES
     return {code: fill(known[code]) for code in codes if code in known}
 

@@ -87,6 +87,7 @@ _QUALIFIERS = {
     "age undetermined": r"age (?:undetermined|indeterminate|unknown)|undetermined age",
     "old": r"old|chronic(?! atrial)|previous",
     "acute": r"acute|recent|new",
+    "except": r"except\b.*|otherwise",
     "borderline": r"borderline",
     "minimal": r"minimal|mild",
     "moderate": r"moderate",
