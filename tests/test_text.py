@@ -144,6 +144,68 @@ def test_a_local_folder_loads_and_a_wrong_one_is_a_sentence(tmp_path):
         encoders.load_text_encoder(str(tmp_path / "empty"))
 
 
+def test_a_folder_whose_weights_are_not_all_there_is_refused(tmp_path):
+    """The library would fill them in at random and only warn."""
+    from safetensors.torch import load_file, save_file
+
+    tokenizer = encoders.train_wordpiece(["sinus rhythm"], 60)
+    encoders.small_bert(len(tokenizer), 16, 1).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    lacking = {k: v for k, v in weights.items() if "encoder.layer.0" not in k}
+    save_file(lacking, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="weights, e.g. .*encoder.layer.0"):
+        encoders.load_text_encoder(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match="holds no Hugging Face text encoder"):
+        encoders.load_text_encoder(str(tmp_path))
+
+
+TEXTS = ["sinus rhythm", "", "atrial fibrillation with a fast ventricular rate, " * 9, "flutter"]
+
+
+def test_text_vectors_leave_out_padding_and_keep_the_order():
+    tokenizer = encoders.train_wordpiece(TEXTS, 200)
+    model = encoders.small_bert(len(tokenizer), 16, 1, max_tokens=24).eval()
+    together = encoders.text_vectors(tokenizer, model, TEXTS, batch_size=3, device="cpu")
+    alone = [encoders.text_vectors(tokenizer, model, [t], device="cpu")[0] for t in TEXTS]
+    assert together.shape == (4, 16) and together.dtype == np.float32
+    assert np.isfinite(together).all() and together == pytest.approx(np.stack(alone), abs=1e-5)
+    ids = tokenizer("flutter", return_tensors="pt")
+    plain = model(**{k: ids[k] for k in ("input_ids", "attention_mask")}).last_hidden_state
+    assert together[3] == pytest.approx(plain[0].mean(0).detach().numpy(), abs=1e-5)
+    assert encoders.text_vectors(tokenizer, model, [], device="cpu").shape == (0, 16)
+
+
+def _roberta(n):
+    from transformers import RobertaConfig, RobertaModel
+
+    return RobertaModel(RobertaConfig(
+        vocab_size=n, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=20, pad_token_id=1))  # fmt: skip
+
+
+def _t5(n):
+    from transformers import T5Config, T5Model
+
+    return T5Model(T5Config(vocab_size=n, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+
+
+def _gpt2(n):
+    from transformers import GPT2Config, GPT2Model
+
+    return GPT2Model(GPT2Config(vocab_size=n, n_embd=16, n_layer=1, n_head=2, n_positions=16))
+
+
+@pytest.mark.parametrize("build", [_roberta, _t5, _gpt2])
+def test_text_vectors_of_other_families(build):
+    """Positions behind a padding id, no limit of positions, a decoder: none overruns its length."""
+    tokenizer = encoders.train_wordpiece(TEXTS, 200)
+    vectors = encoders.text_vectors(tokenizer, build(len(tokenizer)), TEXTS, device="cpu")
+    assert vectors.shape == (4, 16) and np.isfinite(vectors).all()
+    assert np.abs(vectors[0] - vectors[3]).max() > 1e-4
+
+
 @pytest.mark.parametrize("offline", ["1", "0"])
 def test_hub_id_without_network_is_one_sentence_within_five_seconds(monkeypatch, offline):
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
