@@ -123,8 +123,8 @@ def test_a_class_without_a_validation_ecg_has_no_threshold():
     labels = np.array([[1.0, 0.0], [0.0, 0.0]])
     at = thresholds.best_thresholds(labels, labels)
     assert np.isnan(at[1])
-    line = thresholds.f1_line("m", "t", np.ones((2, 2)), [np.ones((2, 2))], [at], ["A", "B"],
-                              np.arange(2), n_boot=5)
+    truth = np.array([[1.0, 1.0], [0.0, 0.0]])
+    line = thresholds.f1_line("m", "t", truth, [truth], [at], ["A", "B"], np.arange(2), n_boot=5)
     assert line["value"] == 1 and "B" in line["note"]
 
 
@@ -216,7 +216,7 @@ def test_a_test_split_of_one_label_is_said_not_crashed(features, labels, config)
     one.labels[test] = 0
     table = probes.probe_table("probe", features, one, config)
     assert table["value"].isna().all() and table["low"].isna().all()
-    assert "AUC undefined for" in table["note"].iloc[0]
+    assert "no class is left" in table["note"].iloc[0]
     value, low, high = esi_eval.macro_interval(one.labels[test], np.zeros((len(test), 5)),
                                                one.patients[test], 10)
     assert np.isnan([value, low, high]).all()
@@ -238,3 +238,17 @@ def test_an_empty_lead_is_set_aside_and_counted(encoder, tiny_cohort):
     assert np.allclose(alone, embedding[3:], atol=1e-5)  # its neighbour did not suffer
     with pytest.raises(ModelError, match="None of 1"):
         embeddings.set_aside(embedding[2:3], ["c"])
+
+
+def test_rare_classes_are_left_out_of_the_macro_value_and_named():
+    labels = np.zeros((40, 2))
+    labels[:10, 0], labels[0, 1] = 1, 1
+    scores = labels.copy()
+    scores[0, 1] = -1  # the rare class is read wrongly
+    at = [np.array([0.5, 0.5])]
+    common = dict(classes=["A", "B"], patients=np.arange(40), n_boot=20)
+    for least, value in ((1, 0.5), (2, 1.0)):
+        auc = eval_tables.auc_line("m", "t", labels, [scores], min_positive=least, **common)
+        f1 = thresholds.f1_line("m", "t", labels, [scores], at, min_positive=least, **common)
+        assert auc["value"] == f1["value"] == value
+        assert ("Not scored: B (fewer than 2 of 40" in auc["note"]) == (least == 2)

@@ -41,32 +41,51 @@ def line(
 def auc_line(
     model: str, task: str, labels, scores: Sequence[np.ndarray], classes: list[str],
     patients: np.ndarray, n_boot: int = N_BOOT, seed: int = 0, note: str = "",
+    min_positive: int = 1,
 ) -> dict:  # fmt: skip
-    """Macro AUC of (n, K) `labels` under each seed's (n, K) `scores`, over classes with both
-    labels.
-    """
-    scores, once = list(scores), np.ones((1, len(labels)))
-    each = np.array([macro(weighted_aucs(labels, s, once))[0] for s in scores])
-    weights = bootstrap_weights(len(labels), patients, n_boot, seed)
-    draws = np.mean([macro(weighted_aucs(labels, s, weights)) for s in scores], axis=0)
+    """Macro AUC of (n, K) `labels` under each seed's (n, K) `scores`, over the `scored` classes."""
+    mask = scored(labels, min_positive)
+    truth, weights = labels[:, mask], bootstrap_weights(len(labels), patients, n_boot, seed)
+    once, parts = np.ones((1, len(labels))), [s[:, mask] for s in scores]
+    each = np.array([macro(weighted_aucs(truth, s, once))[0] for s in parts])
+    draws = np.mean([macro(weighted_aucs(truth, s, weights)) for s in parts], axis=0)
     value, low, high = interval(each.mean(), draws)
-    said = " ".join(part for part in (note, one_label_note(labels, classes)) if part)
+    said = join(note, left_out_note(labels, classes, min_positive))
     return line(model, task, "macro AUC", value, low, high, spread(each), len(labels), said)
+
+
+def scored(labels: np.ndarray, min_positive: int = 1) -> np.ndarray:
+    """(K,) bool: classes with at least `min_positive` ECGs with and without them, and one at least.
+
+    1 is the benchmark's way. A class of one or two ECGs is absent from many bootstrap draws, whose
+    macro value then is that of other classes: with 5 or more the interval means what it says.
+    """
+    n_positive, least = (np.asarray(labels) > 0.5).sum(0), max(1, min_positive)
+    return (n_positive >= least) & (len(labels) - n_positive >= least)
+
+
+def left_out_note(labels: np.ndarray, classes: list[str], min_positive: int = 1) -> str:
+    """A sentence naming the classes that are not scored; "" where there is none."""
+    mask = scored(labels, min_positive)
+    absent = [c for c, fine in zip(classes, mask) if not fine]
+    if not absent:
+        return ""
+    rest = f"{mask.sum()} of {len(classes)} classes scored"
+    rest = rest if mask.any() else "no class is left, AUC undefined"
+    if min_positive <= 1:
+        return f"AUC undefined for {names(absent)}: only one label in {len(labels)} ECGs; {rest}."
+    few = f"fewer than {min_positive} of {len(labels)} ECGs have it, or lack it"
+    return f"Not scored: {names(absent)} ({few}); {rest}."
+
+
+def join(*sentences: str) -> str:
+    """Sentences with a space between; empty ones fall away."""
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def spread(values: np.ndarray) -> float:
     """Sample standard deviation over seeds; NaN for a single one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def one_label_note(labels: np.ndarray, classes: list[str]) -> str:
-    """A sentence naming the classes whose AUC is undefined here; "" where there is none."""
-    n_positive = (np.asarray(labels) > 0.5).sum(0)
-    absent = [c for c, n in zip(classes, n_positive) if n in (0, len(labels))]
-    if not absent:
-        return ""
-    left_out = "no class is left" if len(absent) == len(classes) else "they are left out"
-    return f"AUC undefined for {names(absent)}: only one label in {len(labels)} ECGs; {left_out}."
 
 
 def names(items: Sequence[str], most: int = 6) -> str:

@@ -92,7 +92,7 @@ def finetune_table(
     scores = [finetune(encoder, cohort, labels, config, Path(folder) / f"seed{config.seed + s}",
                        config.seed + s, **how).scores for s in range(config.n_seeds)]  # fmt: skip
     common = dict(classes=labels.classes, patients=labels.patients[test], n_boot=config.n_boot,
-                  seed=config.seed, note=note)  # fmt: skip
+                  seed=config.seed, note=note, min_positive=config.min_positive)  # fmt: skip
     truth, on_test = labels.labels, [s[test] for s in scores]
     at = [best_thresholds(truth[valid], s[valid]) for s in scores]
     return tidy([auc_line(name, labels.task, truth[test], on_test, **common),

@@ -20,7 +20,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ecgkit.tasks.eval_tables import auc_line, names, tidy
+from ecgkit.tasks.eval_tables import auc_line, join, names, tidy
 from ecgkit.tasks.label_sets import LabelSet
 from ecgkit.tasks.metrics import macro_auc
 from ecgkit.tasks.thresholds import best_thresholds, f1_line
@@ -73,8 +73,7 @@ def probe_table(
     train, test = _splits(labels)
     x = features[labels.rows]
     scores, c = _fit(x, labels, train, config.probe_c)
-    said = " ".join(part for part in (note, f"C = {c:g}.") if part)
-    return tidy(_lines(name, labels, [scores], test, config, said))
+    return tidy(_lines(name, labels, [scores], test, config, join(note, f"C = {c:g}.")))
 
 
 def label_sweep(
@@ -92,8 +91,8 @@ def label_sweep(
         same = share == 1  # all labels: every seed gives this probe
         parts = [train[draw[share]] for draw in (draws[:1] if same else draws)]
         scores = [_fit(x, labels, part, config.probe_c)[0] for part in parts]
-        said = [note, f"{len(parts[0])} training ECGs.", absent_note(labels, parts)]
-        line = _lines(name, labels, scores, test, config, " ".join(s for s in said if s))[0]
+        said = join(note, f"{len(parts[0])} training ECGs.", absent_note(labels, parts))
+        line = _lines(name, labels, scores, test, config, said)[0]
         lines.append(line | {"metric": f"macro AUC at {100 * share:g} % of labels"})
     return tidy(lines).assign(fraction=shares)
 
@@ -110,7 +109,7 @@ def _lines(name, labels: LabelSet, scores: list, test, config, note: str) -> lis
     """Lines of the test split: AUC, and F1 at the validation split's thresholds."""
     valid, truth = labels.index("valid"), labels.labels
     common = dict(classes=labels.classes, patients=labels.patients[test], n_boot=config.n_boot,
-                  seed=config.seed, note=note)  # fmt: skip
+                  seed=config.seed, note=note, min_positive=config.min_positive)  # fmt: skip
     on_test = [s[test] for s in scores]
     at = [best_thresholds(truth[valid], s[valid]) for s in scores]
     return [auc_line(name, labels.task, truth[test], on_test, **common),

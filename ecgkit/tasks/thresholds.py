@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ecgkit.tasks.eval_tables import N_BOOT, line, names, spread
+from ecgkit.tasks.eval_tables import N_BOOT, join, line, names, scored, spread
 from ecgkit.tasks.metrics_multilabel import bootstrap_weights, interval, macro
 
 
@@ -57,23 +57,26 @@ def macro_f1(labels, called) -> float:
 def f1_line(
     model: str, task: str, labels, scores: Sequence[np.ndarray], thresholds: Sequence[np.ndarray],
     classes: list[str], patients: np.ndarray, n_boot: int = N_BOOT, seed: int = 0, note: str = "",
+    min_positive: int = 1,
 ) -> dict:  # fmt: skip
-    """Macro F1 of the test split, each seed's scores at that seed's validation thresholds."""
+    """Macro F1 of the test split, each seed's scores at that seed's validation thresholds, over
+    the classes that are `scored` and have a threshold.
+    """
     weights = bootstrap_weights(len(labels), patients, n_boot, seed)
     known = np.isfinite(thresholds).all(0)
-    scored = known & (np.asarray(labels) > 0.5).any(0)
+    mask = known & scored(labels, min_positive)
     values, draws = [], []
     for s, at in zip(scores, thresholds):
-        called = s[:, scored] >= at[scored]
-        values.append(macro(class_f1(labels[:, scored], called))[0])
-        draws.append(macro(class_f1(labels[:, scored], called, weights)))
+        called = s[:, mask] >= at[mask]
+        values.append(macro(class_f1(labels[:, mask], called))[0])
+        draws.append(macro(class_f1(labels[:, mask], called, weights)))
     value, low, high = interval(np.mean(values), np.mean(draws, axis=0))
-    without = [c for c, k in zip(classes, known) if not k]
-    said = [note, "Thresholds of highest F1 on the validation split."]
-    if without:
-        said.append(f"No validation ECG of {names(without)}: no threshold, left out.")
-    if not scored.any():
-        said.append("No class has both a threshold and a test ECG: F1 undefined.")
-    said = " ".join(part for part in said if part)
+    without = [c for c, fine in zip(classes, known) if not fine]
+    said = join(
+        note,
+        "Thresholds of highest F1 on the validation split.",
+        f"No validation ECG of {names(without)}: no threshold, left out." if without else "",
+        "" if mask.any() else "No class is left: F1 undefined.",
+    )
     sd = spread(np.array(values))
     return line(model, task, "macro F1", value, low, high, sd, len(labels), said)

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from ecgkit.tasks.embeddings import embed
-from ecgkit.tasks.eval_tables import auc_line, names, tidy
+from ecgkit.tasks.eval_tables import auc_line, join, names, tidy
 from ecgkit.tasks.label_sets import LabelSet
 from ecgkit.tasks.metrics_multilabel import class_table
 from ecgkit.tasks.thresholds import best_thresholds, class_f1, f1_line
@@ -117,7 +117,7 @@ def read_by_prompts(
     said = [note, f"No prompts for {len(silent)} classes ({names(silent)})." if silent else ""]
     truth, people = labels.labels[test], labels.patients[test]
     common = dict(classes=labels.classes, patients=people, n_boot=config.n_boot, seed=config.seed,
-                  note=" ".join(part for part in said if part))  # fmt: skip
+                  min_positive=config.min_positive, note=join(*said))  # fmt: skip
     lines = [auc_line(name, labels.task, truth, [scores[test]], **common),
              f1_line(name, labels.task, truth, [scores[test]], [at], **common)]  # fmt: skip
     by_class = class_table(truth, scores[test], labels.classes, people, n_boot=config.n_boot)
