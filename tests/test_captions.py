@@ -234,17 +234,43 @@ def test_real_tables_leave_no_finding_without_text(shared):
 # --- prompts ---
 
 
+def _wordings():
+    """All that may stand in a caption's list of findings, and all sentences on waves."""
+    said = [w for words in (*cap.SYNONYMS.values(), *cap.CLASS_WORDS.values()) for w in words]
+    said += [*TABLE["description"], *TABLE["SCP-ECG Statement Description"]]
+    said += [w for note in NOTES.values() for w in note.statements] + [*snomed.NAMES.values()]
+    said += [w for ways in machine_wordings._WORDINGS.values() for way in ways for w in way]
+    return said, [note.text for note in NOTES.values()]
+
+
+def _asked():
+    of_codes = prompts.finding_prompts(list(TABLE.index)).items()
+    named = {f"{code} finding": group for code, group in of_codes}
+    return prompts.superclass_prompts(list(prompts.CLASSES)) | named
+
+
 def test_prompts_are_unseen_in_every_wording_of_every_source():
-    """Notes whole, all titles, statements, descriptions, SNOMED names and cart wordings."""
-    texts = [text for note in NOTES.values() for text in (note.text, note.title, *note.statements)]
-    texts += [w for words in (*cap.SYNONYMS.values(), *cap.CLASS_WORDS.values()) for w in words]
-    texts += [*TABLE["description"], *TABLE["SCP-ECG Statement Description"]]
-    texts += [*snomed.NAMES.values()]
-    texts += [w for plain, hedged in machine_wordings._WORDINGS.values() for w in (*plain, *hedged)]
-    asked = prompts.superclass_prompts(list(prompts.CLASSES))
-    asked |= {f"{k} finding": v for k, v in prompts.finding_prompts(list(TABLE.index)).items()}
-    report = prompts.assert_unseen(asked, texts)
+    """Notes whole; statements, descriptions, SNOMED names, carts' wordings behind each opening."""
+    said, waves = _wordings()
+    texts = [opening.format(words) for words in said for opening in cap.OPENINGS]
+    report = prompts.assert_unseen(_asked(), texts + waves)
     assert report["longest_run"] < prompts.RUN
+
+
+def test_no_two_wordings_side_by_side_make_up_a_prompt():
+    """Findings stand in any order: the end of one and the start of the next are read in a row."""
+    said, waves = _wordings()
+    openings = [prompts.plain(opening.split("{}")[0]) for opening in cap.OPENINGS]
+    first = [first_sentence(text) for text in waves]
+    pieces = [prompts.plain(text).split() for text in (*said, *first, *openings)]
+    sizes = range(1, prompts.RUN)
+    ends = {tuple(words[-k:]) for words in pieces for k in sizes}
+    starts = {tuple(words[:k]) for words in pieces for k in sizes}
+    for prompt in (prompt for group in _asked().values() for prompt in group):
+        words = tuple(prompts.plain(prompt).split())
+        for i in range(len(words) - prompts.RUN + 1):
+            run = words[i : i + prompts.RUN]
+            assert not any(run[:k] in ends and run[k:] in starts for k in sizes), (prompt, run)
 
 
 def test_every_statement_has_prompts_of_its_own():
