@@ -61,12 +61,12 @@ class Reading:
 
     def summary(self) -> str:
         """`3 files: 2 read to 41 passages, 1 skipped (scan.pdf holds no text).`"""
-        out = "; ".join(f"{name} {why}" for name, why in self.skipped.items())
-        return (
+        why = "; ".join(f"{name} {reason}" for name, reason in self.skipped.items())
+        counts = (
             f"{self.n_files} files: {self.n_files - len(self.skipped)} read to "
-            f"{len(self.passages)} passages, {len(self.skipped)} skipped" + (f" ({out})." if out
-            else ".")
-        )  # fmt: skip
+            f"{len(self.passages)} passages, {len(self.skipped)} skipped"
+        )
+        return f"{counts} ({why})." if why else f"{counts}."
 
 
 # --- a folder ---

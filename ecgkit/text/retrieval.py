@@ -83,7 +83,7 @@ class ChromaIndex:
         self._fill()
 
     def _fill(self) -> None:
-        """Writes the passages where they are not all there; a TF-IDF needs its words anyway."""
+        """Writes the passages where they are not all there; TF-IDF has to see them anyway."""
         vectors = self.embedder.fit(self.passages)
         if self._collection.count() == len(self.passages):
             return
