@@ -23,7 +23,7 @@ REFERENCES = {
 }
 PASSAGES = [
     Passage("Atrial fibrillation", (), "P waves are absent. RR varies.", "rhythm.md"),
-    Passage("Atrial flutter", (), "Saw-tooth waves. They are regular.", "rhythm.md"),
+    Passage("Atrial fibrillation, coarse", (), "f waves are large. They vary.", "rhythm.md"),
     Passage("First degree AV block", (), "PR exceeds 200 ms. It is constant.", "conduction.md"),
     Passage("Left axis deviation", (), "I is positive. Then aVF is negative.", "conduction.md"),
 ]
@@ -129,7 +129,7 @@ def test_texts_come_from_the_files_and_the_number_asked_for():
         "left axis deviation": "I is positive.",
     }
     two = ablation.texts("rhythm.md", 2, "question")
-    assert two["atrial fibrillation"] == "P waves are absent. Saw-tooth waves."
+    assert two["atrial fibrillation"] == "P waves are absent. f waves are large."
     assert two["left axis deviation"] == "" and len(ablation.knowledge) == 4
     assert list(study.knowledge_sets(PASSAGES[:2])) == ["none", "all"]
 
