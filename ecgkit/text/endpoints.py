@@ -16,6 +16,7 @@ import errno
 import http.client
 import ipaddress
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -110,6 +111,11 @@ def _unreachable(host: str, reason, timeout_s: float) -> EndpointError:
     """What a failed connection says; only its kind is told, never what was sent."""
     if isinstance(reason, TimeoutError):
         return EndpointError(f"{host} did not answer within {timeout_s:g} s.", again=True)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return EndpointError(
+            f"{host} shows a certificate that this machine does not trust "
+            f"({reason.verify_message}); have it trusted, e.g. by SSL_CERT_FILE.", every=True
+        )  # fmt: skip
     said = getattr(reason, "strerror", None) or type(reason).__name__
     nobody = isinstance(reason, (ConnectionRefusedError, socket.gaierror, _NotHere))
     return EndpointError(
