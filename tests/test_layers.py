@@ -20,6 +20,8 @@ LAYERS = [
     "reports",
     "parity",
     "runner",
+    "sweep_file",
+    "sweeps",
     "cli_data",
     "cli_models",
     "cli",
