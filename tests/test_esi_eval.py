@@ -224,6 +224,22 @@ def test_a_test_split_of_one_label_is_said_not_crashed(features, labels, config)
         probes.probe_table("probe", features, labels.take(labels.index("train")), config)
 
 
+def test_an_ecg_without_an_embedding_is_named_in_every_table(features, labels, config):
+    broken = features.copy()
+    row = labels.rows[labels.index("test")[0]]
+    broken[row] = np.nan
+    asked = zero_shot.task_prompts(labels)
+    model = Sayings({p: k for k, group in enumerate(asked.values()) for p in group})
+    tables = [
+        probes.probe_table("probe", broken, labels, config),
+        probes.label_sweep("probe", broken, labels, config),
+        zero_shot.read_by_prompts(model, model, broken[:, :8], labels, config).table,
+    ]
+    for table in tables:
+        assert (table["n"] == len(labels.index("test")) - 1).all()
+        assert f"not finite: {labels.ids[labels.rows == row][0]}." in table["note"].iloc[0]
+
+
 # --- what cannot be read --------------------------------------------------------------------------
 
 

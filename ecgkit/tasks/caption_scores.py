@@ -5,7 +5,7 @@ derangements): what fluent ECG prose earns without looking. What counts is the d
 interval resamples patients for both at once. The paper shows captions, but does not score them.
 
 Scores: BLEU-1 to 4 and ROUGE-L of the findings' text; precision, recall and F1 of the findings that
-are named (micro: summed over ECGs). BERTScore where a scorer is given (`text/bertscore.py`).
+are named (micro: summed over ECGs). BERTScore where a scorer is given.
 
 Letters: n ECGs, M counts an ECG, R draws.
 
@@ -18,7 +18,7 @@ Usage:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +35,6 @@ from ecgkit.types import DataError
 TASK = "captions"
 START = "ECG findings:"  # every protocol needs a first word; these are no finding
 N_SHUFFLES = 5
-# (said, true) -> (n, 3) precision, recall, F1 of each pair
-PairScorer = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
 @torch.no_grad()
@@ -73,10 +71,11 @@ class CaptionScores:
 
 def score_captions(
     said: Sequence[str], true: Sequence[str], lexicon: Lexicon, patients: np.ndarray, config,
-    bert: PairScorer | None = None,
+    bert=None,
 ) -> CaptionScores:  # fmt: skip
     """Scores `said` against `true` captions (their findings' parts) and against other ECGs'.
 
+    `bert`, a `text.bertscore.BertScorer`, adds BERTScore (mean over ECGs).
     Raises DataError for fewer than two ECGs: a control needs another one's text.
     """
     if len(said) < 2:
@@ -100,7 +99,10 @@ def _counts(said, true, named, present, bert) -> np.ndarray:
     """(n, M): overlap of texts; findings right, named, present; BERTScore's three, where given."""
     findings = [(len(a & b), len(a), len(b)) for a, b in zip(named, present)]
     parts = [overlap_counts(said, true), np.array(findings, dtype=float)]
-    return np.concatenate(parts + ([np.asarray(bert(said, true))] if bert else []), axis=1)
+    if bert is not None:
+        scores = bert.score(said, true)
+        parts.append(np.stack([scores.precision, scores.recall, scores.f1], axis=1))
+    return np.concatenate(parts, axis=1)
 
 
 def scores_of(sums: np.ndarray) -> dict[str, np.ndarray]:

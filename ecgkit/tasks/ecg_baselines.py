@@ -30,7 +30,7 @@ from ecgkit.config.baselines import BaselinesConfig
 from ecgkit.models.ecg_encoders import encoder_for
 from ecgkit.models.lstm1d import LSTM1D
 from ecgkit.models.resnet1d import ResNet1D
-from ecgkit.tasks.embeddings import EcgEncoder, as_recorded, set_aside
+from ecgkit.tasks.embeddings import EcgEncoder, as_recorded, readable
 from ecgkit.tasks.eval_tables import tidy
 from ecgkit.tasks.finetune import finetune, finetune_table
 from ecgkit.tasks.label_sets import LabelSet
@@ -108,12 +108,11 @@ def _supervised(name, config, cohort, labels, folder: Path, backbone: str) -> Ba
 def _self_supervised(name, config, cohort, labels, folder: Path, backbone: str) -> Baseline:
     encoder = pretrained_encoder(name, config, cohort, folder / "pretraining", backbone)
     features = encoder.features(cohort.store)
-    aside = set_aside(features, cohort.table["ecg_id"])
-    kept = labels.take(aside.good[labels.rows])
-    tables = [probe_table(f"{name}, linear probe", features, kept, config, aside.sentence)]
+    tables = [probe_table(f"{name}, linear probe", features, labels, config)]
     if config.finetune_steps:
+        kept, unread = readable(labels, features)
         tables.append(finetune_table(f"{name}, fine-tuned", encoder, cohort, kept, config,
-                                     folder / "finetuning", aside.sentence))  # fmt: skip
+                                     folder / "finetuning", unread))  # fmt: skip
     return Baseline(name, encoder, tidy(pd.concat(tables).to_dict("records")))
 
 

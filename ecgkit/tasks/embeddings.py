@@ -7,8 +7,8 @@ Letters: n ECGs, C leads, T samples, E width of an embedding, D width of a laten
 
 Usage:
     ecg = embed(model, cohort)                     # {"embedding": (n, E), "latents": (n, D)}
-    aside = set_aside(ecg["embedding"], cohort.table["ecg_id"])
-    labels, features = labels.take(aside.good[labels.rows]), ecg["embedding"]
+    aside = set_aside(ecg["embedding"], cohort.table["ecg_id"]);  print(aside.sentence)
+    labels, sentence = readable(labels, ecg["embedding"])      # every table does this by itself
     esi = EcgEncoder("ESI", model.img_encoder);  esi.features(cohort.store)     # (n, E)
 """
 
@@ -120,3 +120,11 @@ def set_aside(embedding: np.ndarray, ecg_ids: Sequence) -> SetAside:
     shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
     sentence = f"{len(ids)} of {len(good)} ECGs set aside, embedding not finite: {shown}."
     return SetAside(good, ids, sentence)
+
+
+def readable(labels, features: np.ndarray):
+    """(`labels` without the ECGs whose `features` (rows of the store, E) are not finite, a sentence
+    on them): a `LabelSet` in, one out. Raises ModelError where not one is finite.
+    """
+    aside = set_aside(features[labels.rows], labels.ids)
+    return labels.take(aside.good), aside.sentence

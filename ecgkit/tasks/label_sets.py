@@ -43,12 +43,13 @@ TASKS = (*BENCHMARK_TASKS, "icbeb", "chapman_rhythm")
 
 @dataclass(frozen=True)
 class LabelSet:
-    """rows (n,) of the store; labels (n, K) 0/1; patients and split (n,); `members`: class -> SCP
-    codes it is made of.
+    """rows (n,) of the store; ids (n,) ECG ids; labels (n, K) 0/1; patients and split (n,);
+    `members`: class -> SCP codes it is made of.
     """
 
     task: str
     rows: np.ndarray
+    ids: np.ndarray
     labels: np.ndarray
     classes: list[str]
     patients: np.ndarray
@@ -61,8 +62,8 @@ class LabelSet:
 
     def take(self, which: np.ndarray) -> LabelSet:
         """The ECGs at `which` (positions, or a mask)."""
-        parts = {name: getattr(self, name)[which] for name in ("rows", "labels", "patients")}
-        return dataclasses.replace(self, split=self.split[which], **parts)
+        names = ("rows", "ids", "labels", "patients", "split")
+        return dataclasses.replace(self, **{name: getattr(self, name)[which] for name in names})
 
     def with_classes(self, names: list[str]) -> LabelSet:
         """The same ECGs with these classes alone, in this order."""
@@ -90,9 +91,9 @@ def label_set(cohort, task: str) -> LabelSet:
         labels, classes, rows = _by_members(cohort, members, task)
     else:
         raise ConfigError(f"TASKS names {task!r}; choose from {', '.join(TASKS)}.")
-    patients = cohort.table["patient_id"].to_numpy()[rows]
+    ids, patients = (cohort.table[name].to_numpy()[rows] for name in ("ecg_id", "patient_id"))
     split = split_column(cohort.table)[rows]
-    return LabelSet(task, rows, labels, classes, patients, split, dict(members))
+    return LabelSet(task, rows, ids, labels, classes, patients, split, dict(members))
 
 
 def label_sets(cohort, tasks: str) -> list[LabelSet]:

@@ -20,6 +20,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from ecgkit.tasks.embeddings import readable
 from ecgkit.tasks.eval_tables import auc_line, join, names, tidy
 from ecgkit.tasks.label_sets import LabelSet
 from ecgkit.tasks.metrics import macro_auc
@@ -67,13 +68,14 @@ def probe_table(
 ) -> pd.DataFrame:
     """Macro AUC and macro F1 of a probe on all training labels; `features` (rows of store, E).
 
-    `config.probe_c` 0 chooses the penalty on the validation split. Raises DataError where the
-    training or the test split has no label.
+    `config.probe_c` 0 chooses the penalty on the validation split. ECGs without a finite embedding
+    are left out and named. Raises DataError where the training or the test split has no label.
     """
+    labels, unread = readable(labels, features)
     train, test = _splits(labels)
     x = features[labels.rows]
     scores, c = _fit(x, labels, train, config.probe_c)
-    return tidy(_lines(name, labels, [scores], test, config, join(note, f"C = {c:g}.")))
+    return tidy(_lines(name, labels, [scores], test, config, join(note, unread, f"C = {c:g}.")))
 
 
 def label_sweep(
@@ -82,6 +84,7 @@ def label_sweep(
     """A probe on each share of `config.fractions`; metric is `macro AUC at 5 % of labels` and so
     on, over `config.n_seeds` draws of patients. One column more than a tidy table: `fraction`.
     """
+    labels, unread = readable(labels, features)
     train, test = _splits(labels)
     x, lines = features[labels.rows], []
     shares = parse_fractions(config.fractions)
@@ -91,7 +94,7 @@ def label_sweep(
         same = share == 1  # all labels: every seed gives this probe
         parts = [train[draw[share]] for draw in (draws[:1] if same else draws)]
         scores = [_fit(x, labels, part, config.probe_c)[0] for part in parts]
-        said = join(note, f"{len(parts[0])} training ECGs.", absent_note(labels, parts))
+        said = join(note, unread, f"{len(parts[0])} training ECGs.", absent_note(labels, parts))
         line = _lines(name, labels, scores, test, config, said)[0]
         lines.append(line | {"metric": f"macro AUC at {100 * share:g} % of labels"})
     return tidy(lines).assign(fraction=shares)

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ecgkit.tasks.embeddings import embed
+from ecgkit.tasks.embeddings import embed, readable
 from ecgkit.tasks.eval_tables import auc_line, join, names, tidy
 from ecgkit.tasks.label_sets import LabelSet
 from ecgkit.tasks.metrics_multilabel import class_table
@@ -99,7 +99,8 @@ def read_by_prompts(
 ) -> ReadByPrompts:  # fmt: skip
     """Scores every ECG of a set of labels by prompts and evaluates the test split.
 
-    `latents` (rows of the store, D). Classes without prompts are left out and named in the table.
+    `latents` (rows of the store, D). Classes without prompts, and ECGs without a finite latent, are
+    left out and named in the table.
     Raises DataError where no class has any, or the test split is empty.
     """
     asked = task_prompts(labels)
@@ -110,19 +111,26 @@ def read_by_prompts(
             "text/prompts.py, or give more ECGs."
         )
     silent = [c for c in labels.classes if c not in asked]
-    labels = labels.with_classes(list(asked))
+    labels, unread = readable(labels.with_classes(list(asked)), latents)
+    without = f"No prompts for {len(silent)} classes ({names(silent)})." if silent else ""
     scores = zero_shot(latents[labels.rows], prompt_latents(model, tokenizer, asked))
-    valid, test = labels.index("valid"), labels.index("test")
+    valid = labels.index("valid")
     at = best_thresholds(labels.labels[valid], scores[valid])
-    said = [note, f"No prompts for {len(silent)} classes ({names(silent)})." if silent else ""]
-    truth, people = labels.labels[test], labels.patients[test]
+    table, by_class = _test_tables(name, labels, scores, at, config, join(note, unread, without))
+    return ReadByPrompts(labels, asked, scores, at, table, by_class)
+
+
+def _test_tables(name, labels: LabelSet, scores, at, config, note: str):
+    """Macro lines of the test split, and one line a class."""
+    test = labels.index("test")
+    truth, people, scores = labels.labels[test], labels.patients[test], scores[test]
     common = dict(classes=labels.classes, patients=people, n_boot=config.n_boot, seed=config.seed,
-                  min_positive=config.min_positive, note=join(*said))  # fmt: skip
-    lines = [auc_line(name, labels.task, truth, [scores[test]], **common),
-             f1_line(name, labels.task, truth, [scores[test]], [at], **common)]  # fmt: skip
-    by_class = class_table(truth, scores[test], labels.classes, people, n_boot=config.n_boot)
-    by_class["f1"] = _f1_at(truth, scores[test], at)
-    return ReadByPrompts(labels, asked, scores, at, tidy(lines), by_class)
+                  min_positive=config.min_positive, note=note)  # fmt: skip
+    lines = [auc_line(name, labels.task, truth, [scores], **common),
+             f1_line(name, labels.task, truth, [scores], [at], **common)]  # fmt: skip
+    by_class = class_table(truth, scores, labels.classes, people, n_boot=config.n_boot)
+    by_class["f1"] = _f1_at(truth, scores, at)
+    return tidy(lines), by_class
 
 
 def _f1_at(truth, scores, thresholds) -> np.ndarray:
