@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ecgkit.types import ModelError
 
@@ -34,6 +35,20 @@ PRESETS = {  # name: (depths, dims), as published
 
 
 # --- pieces ---
+
+LARGE = 2**20  # numbers; below, the bookkeeping of `recomputed` costs more than they do
+
+
+def recomputed(fn, x):
+    """fn(x), where fn is element-wise work that ends in a linear map.
+
+    Of a large x, nothing that fn makes on the way is kept for the backward pass: it is made again
+    (PyTorch stops before the linear map), which costs little beside the product itself.
+    """
+    if x.numel() < LARGE or not torch.is_grad_enabled():
+        return fn(x)
+    options = {"use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none"}
+    return checkpoint(fn, x, **options)
 
 
 class TimeNorm(nn.Module):
@@ -78,7 +93,9 @@ class GlobalResponseNorm(nn.Module):
     def forward(self, x):  # (B, P, D) -> (B, P, D)
         energy = torch.linalg.vector_norm(x, dim=1, keepdim=True)  # (B, 1, D)
         share = energy / (energy.mean(dim=-1, keepdim=True) + self.eps)
-        return x * (1 + self.gamma * share) + self.beta  # = gamma * (x * share) + beta + x
+        # = gamma * (x * share) + beta + x, in one pass; under autocast the share is float32
+        scale = (1 + self.gamma * share).to(x.dtype)
+        return torch.addcmul(self.beta.to(x.dtype), x, scale)
 
 
 NORMS = {"time": TimeNorm, "channel": ChannelNorm}
@@ -97,8 +114,10 @@ class Block(nn.Module):
 
     def forward(self, x):  # (B, D, P) -> (B, D, P)
         y = self.norm(self.dwconv(x).transpose(1, 2))  # (B, P, D)
-        y = self.pwconv2(self.grn(F.gelu(self.pwconv1(y))))
-        return x + y.transpose(1, 2)
+        return x + recomputed(self._respond, self.pwconv1(y)).transpose(1, 2)
+
+    def _respond(self, y):  # (B, P, 4 D) -> (B, P, D)
+        return self.pwconv2(self.grn(F.gelu(y)))
 
 
 # --- the encoder ---
