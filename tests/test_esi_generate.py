@@ -2,6 +2,7 @@
 learnt one batch by heart.
 """
 
+import functools
 import itertools
 
 import pytest
@@ -133,6 +134,7 @@ CAPTIONS = torch.tensor([
 ])  # fmt: skip
 
 
+@functools.cache
 def trained(protocol: str, pool: str, n_steps: int = 120):
     """A small model after `n_steps` on four ECGs and their captions, and the ECGs."""
     torch.manual_seed(0)

@@ -5,11 +5,14 @@ reference.
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from ecgkit.config.esi import ENCODERS
 from ecgkit.features.esi_input import esi_preprocess
 from ecgkit.models import convnext, ecg_encoders, esi, vit1d, xresnet
+from ecgkit.models.causal_text import require_causal
 from ecgkit.models.ecg_encoders import encoder_for, load_encoder, save_encoder
+from ecgkit.models.esi_attention import look
 from ecgkit.models.losses_esi import caption_loss, contrastive_loss, shift_captions
 from ecgkit.parity.esi import CASES
 from ecgkit.text.encoders import small_bert
@@ -22,11 +25,12 @@ FIXTURES = [
 SMALL = convnext.ConvNeXtConfig(depths=(1, 1, 1, 1), dims=(8, 12, 16, 24))
 
 
-def small_esi(protocol="paper", vocab=40, width=32, **more):
+def small_esi(protocol="paper", vocab=40, width=32, text=None, **more):
     torch.manual_seed(0)
     sizes = esi.ESIConfig(vocab, n_layers=1, n_heads=2, head_dim=8, ff_mult=2, n_queries=3,
                           protocol=protocol, **more)  # fmt: skip
-    return esi.ESI(convnext.ConvNeXt1D(SMALL), small_bert(vocab, width, 2, 32), sizes).eval()
+    text = text or small_bert(vocab, width, 2, 32)
+    return esi.ESI(convnext.ConvNeXt1D(SMALL), text, sizes).eval()
 
 
 def some_batch(n=4, length=10, vocab=40, seed=0):
@@ -239,10 +243,41 @@ def test_each_word_is_said_from_those_before_it_and_from_the_one_just_before():
             assert not moved[:t].any() and moved[t], t
 
 
+TEXT = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 64}  # fmt: skip
+
+
+def text_encoder(kind: str):
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4} if kind == "DistilBert" else TEXT
+    if kind == "ModernBert":
+        sizes = TEXT | {k: 2 for k in ("pad_token_id", "bos_token_id", "eos_token_id",
+                                       "cls_token_id", "sep_token_id")}  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(**{"vocab_size": 40} | sizes)
+    return transformers.AutoModel.from_config(config).eval()
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Roberta", "DistilBert", "Electra", "ModernBert"])
+def test_text_encoders_that_can_be_read_from_left_to_right(kind):
+    encoder = text_encoder(kind).train()
+    require_causal(encoder)
+    assert encoder.training
+
+
+@pytest.mark.parametrize("kind", ["MPNet", "MegatronBert", "DebertaV2"])
+def test_text_encoders_that_look_ahead_are_refused(kind):
+    with pytest.raises(ModelError, match=f"{kind}Model does not keep to a causal mask"):
+        small_esi(text=text_encoder(kind))
+    small_esi("reference", text=text_encoder(kind))
+
+
 @pytest.mark.parametrize("protocol", ["paper", "reference"])
-def test_logits_at_labelled_words_are_those_of_all_positions(protocol):
+@pytest.mark.parametrize("kind", ["Bert", "Roberta"])
+def test_logits_at_labelled_words_are_those_of_all_positions(protocol, kind):
+    """Whether the text encoder can leave the padding out (BERT) or not."""
     signals, ids, mask = some_batch()
-    model = small_esi(protocol)
+    ids[2, 1:], ids[3, 1:] = torch.tensor([3] + [0] * 8), 0  # no words, and not even an end
+    mask = (ids != 0).long()
+    model = small_esi(protocol, text=text_encoder(kind))
     inputs, seen, labels = shift_captions(ids, mask, protocol)
     grads, losses = [], []
     for given in (None, labels):
@@ -269,7 +304,7 @@ def test_the_contrast_alone_leaves_the_decoder_out():
     model = small_esi()
     with torch.no_grad():
         whole, part = model(signals, ids, mask), model(signals, ids, mask, captions=False)
-    assert "logits" not in part and "caption_logits" not in part
+    assert not {"logits", "caption_logits", "ecg_tokens"} & set(part)
     assert torch.equal(whole["text_latents"], part["text_latents"])
 
 
@@ -314,9 +349,34 @@ def test_the_contrast_has_a_query_of_its_own_on_request():
         out["ecg_latents"], out["text_latents"], out["temperature"])).backward()
     idle = [k for k, p in query.named_parameters() if p.grad is None]
     assert idle == ["img_encoder.norm.weight", "img_encoder.norm.bias"]
+    # DistributedDataParallel stops where an output hangs on a weight that gets no gradient.
+    out, idle = query(signals, ids, mask), [query.get_parameter(k) for k in idle]
+    for name, value in out.items():
+        if value.requires_grad:
+            found = torch.autograd.grad(value.sum(), idle, retain_graph=True, allow_unused=True)
+            assert found == (None, None), name
     for wrong in ({"contrast_pool": "max"}, {"protocol": "published"}):
         with pytest.raises(ModelError, match="choose"):
             esi.ESIConfig(40, **wrong)
+
+
+@pytest.mark.parametrize("pool", ["mean", "query"])
+def test_where_words_look(pool):
+    """Weights that, applied by hand, give what the model itself computes."""
+    signals, ids, _ = some_batch(2)
+    model = small_esi(contrast_pool=pool)
+    maps = look(model, signals, ids)
+    assert maps["pool"].shape == (2, 2, 3, 10) and maps["words"].shape == (2, 1, 2, 10, 3)
+    assert torch.allclose(maps["over_time"].sum(-1), torch.ones(2, 10), atol=1e-5)
+    assert ("contrast" in maps) == (pool == "query")
+    with torch.no_grad():
+        tokens = model.img_encoder(signals)["tokens"]
+        value = model.img_attn_pool.to_kv(model.img_attn_pool.context_norm(tokens))[..., 8:]
+        mixed = (maps["pool"] @ value[:, None]).transpose(1, 2).flatten(2)
+        pooled = model.img_attn_pool_norm(model.img_attn_pool.to_out(mixed))
+        assert torch.allclose(pooled, model.encode_ecg(signals)["ecg_tokens"], atol=1e-5)
+    with pytest.raises(ModelError, match="protocol paper"):
+        look(small_esi("reference"), signals, ids)
 
 
 # --- encoders ---

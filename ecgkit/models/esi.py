@@ -26,7 +26,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from ecgkit.models import esi_generate
-from ecgkit.models.esi_decoder import CrossAttention, Decoder, ScaleNorm
+from ecgkit.models.causal_text import causal_states, require_causal
+from ecgkit.models.esi_decoder import (
+    CrossAttention,
+    Decoder,
+    Packing,
+    ScaleNorm,
+    packed_states,
+    packs,
+)
 from ecgkit.types import ModelError
 
 POOLS = ("mean", "query")
@@ -82,6 +90,7 @@ class ESI(nn.Module):
     `encoder`: any module with `.width` that maps (B, C, T) to {"embedding": (B, E), "tokens": (B,
     P, E_t)}; see `ecg_encoders`.
     `text_encoder`: any Hugging Face encoder with `last_hidden_state` (B, L, D).
+    Raises ModelError in protocol paper where the text encoder does not keep to a causal mask.
     """
 
     def __init__(self, encoder: nn.Module, text_encoder: nn.Module, config: ESIConfig):
@@ -104,14 +113,15 @@ class ESI(nn.Module):
             ScaleNorm(width), nn.Linear(width, config.vocab_size, bias=False)
         )
         if config.protocol == "paper":  # the published code pools without queries of its own
+            require_causal(text_encoder)
             n_queries = config.n_queries + config.has_contrast_query  # that of the contrast is last
             self.img_queries = nn.Parameter(torch.randn(n_queries, width) * 0.02)
 
     # --- the two sides ---
 
     def encode_ecg(self, signals):
-        """signals (B, C, T) -> {"encoder_embedding" (B, E), "ecg_embedding" (B, D), "ecg_latents"
-        (B, D) float32 of unit length, "ecg_tokens" (B, Q, D) for the captions}.
+        """signals (B, C, T) -> {"encoder_embedding" (B, E) without a gradient, "ecg_embedding" (B,
+        D), "ecg_latents" (B, D) float32 of unit length, "ecg_tokens" (B, Q, D) for the captions}.
         """
         out = self.img_encoder(signals)
         tokens = self.pool(out["tokens"]) if self.config.protocol == "paper" else None
@@ -120,7 +130,9 @@ class ESI(nn.Module):
         else:
             embedding = self.img_attn_pool_norm(self.img_token_head(out["embedding"]))
         return {
-            "encoder_embedding": out["embedding"],
+            # To look at. Parallel training waits for the gradient of every weight that an output
+            # comes from, and the contrast's query bypasses the encoder's last norm.
+            "encoder_embedding": out["embedding"].detach(),
             "ecg_embedding": embedding,
             "ecg_latents": self.img_to_latents(embedding),
             # Reference: one vector is all the decoder sees of the ECG.
@@ -137,26 +149,20 @@ class ESI(nn.Module):
         length, "text_states" (B, L, D), which see the whole text}.
         """
         states = self.unimodal_layers(input_ids=ids, attention_mask=mask).last_hidden_state
-        embedding = states[:, 0]
+        return self._compared(states[:, 0]) | {"text_states": states}
+
+    def _compared(self, embedding):
+        """The contrast's side of the text, from states (B, D) of [CLS]."""
         if self.config.protocol == "paper":
             embedding = self.text_cls_norm(embedding)
         share = self.config.text_gradient
         if share < 1:  # the value stays, only its gradient shrinks
             embedding = share * embedding + (1 - share) * embedding.detach()
-        return {
-            "text_embedding": embedding,
-            "text_latents": self.text_to_latents(embedding),
-            "text_states": states,
-        }
+        return {"text_embedding": embedding, "text_latents": self.text_to_latents(embedding)}
 
     def causal_states(self, ids):
-        """Text states (B, L, D) in which position i knows only tokens up to i (right padding needs
-        no mask).
-        """
-        n = ids.shape[1]
-        causal = torch.ones(n, n, dtype=torch.bool, device=ids.device).tril()
-        causal = causal.expand(len(ids), 1, n, n)
-        return self.unimodal_layers(input_ids=ids, attention_mask=causal).last_hidden_state
+        """Text states (B, L, D) in which position i knows only words up to i."""
+        return causal_states(self.unimodal_layers, ids)
 
     # --- both ---
 
@@ -164,33 +170,60 @@ class ESI(nn.Module):
         """Everything the losses need; ids, mask (B, L) and labels (B, L') as
         `losses_esi.shift_captions` leaves them.
 
-        Without `labels`: "logits" (B, L', V), aligned with the labels, L' = L - 1. With them:
-        "caption_logits" (N, V) and "caption_labels" (N,) at the positions that are not padding,
-        the same numbers without the memory for the others. `captions=False` leaves out the decoder
-        (and, in protocol paper, the second pass over the text).
-        Raises ModelError for labels of another shape.
+        Without `labels`: "text_states" and "logits" (B, L', V), aligned with the labels, L' = L -
+        1. With them: "caption_logits" (N, V) and "caption_labels" (N,) at the positions that are
+        not padding: the same numbers, without time or memory for the others.
+        `captions=False` leaves out the decoder, the tokens it reads and, in protocol paper, the
+        second pass over the text. Raises ModelError for labels of another shape.
         """
-        ecg, text = self.encode_ecg(signals), self.encode_text(ids, mask)
-        out = {**ecg, **text, "temperature": self.temperature}
+        ecg = self.encode_ecg(signals) | {"temperature": self.temperature}
+        if captions and labels is not None:
+            return ecg | self._at_labels(ids, mask, labels, ecg["ecg_tokens"])
+        text = self.encode_text(ids, mask)
         if not captions:
-            return out
-        # Protocol paper: a second pass, for [CLS] needs states that have seen the whole text, the
-        # captions states that have not. The last token has no successor to say.
+            ecg.pop("ecg_tokens")  # nothing may hang on weights that get no gradient: encode_ecg
+            return ecg | text
+        return ecg | text | {"logits": self.say(self._before(ids, text), ecg["ecg_tokens"])}
+
+    def _before(self, ids, text):
+        """What the decoder reads (B, L - 1, D) to say the labels. Protocol paper: a second pass,
+        for [CLS] needs states that have seen the whole text, the captions states that have not; the
+        last word has no successor to say.
+        """
         paper = self.config.protocol == "paper"
-        before = self.causal_states(ids[:, :-1]) if paper else text["text_states"][:, 1:]
-        said = self.multimodal_layers(before, ecg["ecg_tokens"])
-        if labels is None:
-            return out | {"logits": self.to_logits(said)}
-        if labels.shape != said.shape[:2]:
+        return self.causal_states(ids[:, :-1]) if paper else text["text_states"][:, 1:]
+
+    def _at_labels(self, ids, mask, labels, ecg_tokens):
+        expected = (len(ids), ids.shape[1] - 1)
+        if labels.shape != expected:
             raise ModelError(
-                f"labels are {tuple(labels.shape)}, what the decoder says {tuple(said.shape[:2])}; "
-                f"make them with shift_captions(ids, mask, {self.config.protocol!r})."
+                f"labels are {tuple(labels.shape)}, what the decoder says {expected}; make them "
+                f"with shift_captions(ids, mask, {self.config.protocol!r})."
             )
-        counted = labels != 0
-        return out | {
-            "caption_logits": self.to_logits(said[counted]),
-            "caption_labels": labels[counted],
+        words = Packing(labels)
+        if packs(self.unimodal_layers) and len(words.where):
+            text, before = self._packed_text(ids, mask, words)
+        else:
+            text = self.encode_text(ids, mask)
+            before = words.pack(self._before(ids, text))
+        said = self.multimodal_layers(before, ecg_tokens, words)
+        return text | {
+            "caption_logits": self.to_logits(said),
+            "caption_labels": words.pack(labels),
         }
+
+    def _packed_text(self, ids, mask, words):
+        """The contrast's side of the text, and `_before` at the labelled `words` (N, D), neither
+        with any padding.
+        """
+        texts = Packing(mask)
+        states = packed_states(self.unimodal_layers, ids, texts)
+        text = self._compared(states[texts.position == 0])
+        if self.config.protocol == "paper":
+            before = packed_states(self.unimodal_layers, ids[:, :-1], words, causal=True)
+        else:
+            before = words.pack(texts.pad(states)[:, 1:])
+        return text, before
 
     def words_before(self, ids):
         """What the decoder reads to say what follows `ids` (B, L): causal states, or (reference)
