@@ -18,11 +18,13 @@ from ecgkit import cli
 from ecgkit.models import registry, saving
 from ecgkit.models.checkpoints import export_fairseq
 from ecgkit.models.deaf_qa import DeafQA
+from ecgkit.models.ecg_encoders import encoder_for
 from ecgkit.models.ecg_transformer import (
     ECGTransformer,
     ECGTransformerClassifier,
     ECGTransformerConfig,
 )
+from ecgkit.models.esi import ESI, ESIConfig
 from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA
 from ecgkit.models.m3ae import M3AEQA, M3AEConfig, M3AEPretraining
 from ecgkit.models.medvill import ATTENTION, MedViLLPretraining
@@ -31,6 +33,7 @@ from ecgkit.models.resnet_lstm import ResNetLSTM, ResNetLSTMConfig
 from ecgkit.models.saving import load_pretrained, push, read_config, save_pretrained
 from ecgkit.models.se_wrn import SEWideResNet
 from ecgkit.models.wav2vec import Wav2Vec2CMSC, Wav2VecConfig
+from ecgkit.text.encoders import small_bert
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, ModelError
 
 SMALL = {"conv_layers": ((16, 2, 2),) * 4, "dim": 32, "ffn_dim": 48, "n_layers": 2, "n_heads": 4,
@@ -54,6 +57,11 @@ MODELS = {
     "M3AEQA": lambda: M3AEQA(M3AEConfig(**SMALL, vocab_size=50, max_text=20, sep_id=3), 7),
     "M3AEPretraining": lambda: M3AEPretraining(M3AEConfig(**SMALL, vocab_size=50, max_text=20)),
     "MedViLLPretraining": lambda: MedViLLPretraining(FUSION, attention=ATTENTION[-1]),
+    "ConvNeXt1D": lambda: encoder_for("micro"),
+    "XResNet1D": lambda: encoder_for("small_xresnet"),
+    "ViT1D": lambda: encoder_for("small_vit"),
+    "ESI": lambda: ESI(encoder_for("micro"), small_bert(40, 32, 1, 16), ESIConfig(
+        40, n_layers=1, n_heads=2, head_dim=8, protocol="paper", contrast_pool="query")),
 }
 
 
