@@ -15,6 +15,7 @@ Usage:
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,7 +49,12 @@ def figures(points: Sequence[SweepPoint]) -> dict[str, tuple[Figure, str]]:
 
 
 def study_of(points: Sequence[SweepPoint]) -> Study:
-    return Study(points, FIELDS)
+    """The points of ESI's fields; a learning rate of 0 counts as no step at all."""
+    still = {"n_steps": 0}
+    return Study(
+        [dataclasses.replace(p, config=p.config | still) if p.config.get("lr") == 0 else p
+         for p in points], FIELDS,
+    )  # fmt: skip
 
 
 def save_figures(folder: str | Path) -> dict[str, str]:
