@@ -76,7 +76,8 @@ def f1_line(
         note,
         "Thresholds of highest F1 on the validation split.",
         f"No validation ECG of {names(without)}: no threshold, left out." if without else "",
-        "" if mask.any() else "No class is left: F1 undefined.",
+        "" if mask.all() else f"{mask.sum()} of {len(classes)} classes scored.",
+        "" if mask.any() else "F1 undefined.",
     )
     sd = spread(np.array(values))
     return line(model, task, "macro F1", value, low, high, sd, len(labels), said)
