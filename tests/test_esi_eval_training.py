@@ -77,6 +77,7 @@ def test_supervised_baselines_by_name(name, tiny_cohort, labels, config, tmp_pat
     one = ecg_baselines.run_baseline(name, config, tiny_cohort, labels, tmp_path)
     assert one.table["model"].iloc[0] == f"{name}, from scratch"
     assert one.table["value"].notna().all()
+    assert " parameters." in one.table["note"].iloc[0]
     assert one.encoder.features(tiny_cohort.store, np.arange(2)).ndim == 2
 
 

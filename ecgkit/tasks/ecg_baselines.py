@@ -31,7 +31,7 @@ from ecgkit.models.ecg_encoders import encoder_for
 from ecgkit.models.lstm1d import LSTM1D
 from ecgkit.models.resnet1d import ResNet1D
 from ecgkit.tasks.embeddings import EcgEncoder, as_recorded, readable
-from ecgkit.tasks.eval_tables import tidy
+from ecgkit.tasks.eval_tables import join, tidy
 from ecgkit.tasks.finetune import finetune, finetune_table
 from ecgkit.tasks.label_sets import LabelSet
 from ecgkit.tasks.leaves import pretrain_leaves
@@ -95,10 +95,16 @@ def build(name: str, config, backbone: str) -> nn.Module:
     return encoder_for(backbone)
 
 
+def size_note(encoder: nn.Module) -> str:
+    """What its row says of its size: outside preset paper the names stand for small versions."""
+    return f"{sum(p.numel() for p in encoder.parameters()):,} parameters."
+
+
 def _supervised(name, config, cohort, labels, folder: Path, backbone: str) -> Baseline:
     encoder = EcgEncoder(name, build(name, config, backbone))
     how = {"n_steps": config.baseline_steps, "lr": max(SCRATCH_LR, config.finetune_lr)}
-    table = finetune_table(f"{name}, from scratch", encoder, cohort, labels, config, folder, **how)
+    table = finetune_table(f"{name}, from scratch", encoder, cohort, labels, config, folder,
+                           size_note(encoder.module), **how)  # fmt: skip
     # The first seed's network again, from its files, for whatever else is asked of it.
     first = finetune(encoder, cohort, labels, config, folder / f"seed{config.seed}", config.seed,
                      **how)  # fmt: skip
@@ -108,11 +114,12 @@ def _supervised(name, config, cohort, labels, folder: Path, backbone: str) -> Ba
 def _self_supervised(name, config, cohort, labels, folder: Path, backbone: str) -> Baseline:
     encoder = pretrained_encoder(name, config, cohort, folder / "pretraining", backbone)
     features = encoder.features(cohort.store)
-    tables = [probe_table(f"{name}, linear probe", features, labels, config)]
+    size = size_note(encoder.module)
+    tables = [probe_table(f"{name}, linear probe", features, labels, config, size)]
     if config.finetune_steps:
         kept, unread = readable(labels, features)
         tables.append(finetune_table(f"{name}, fine-tuned", encoder, cohort, kept, config,
-                                     folder / "finetuning", unread))  # fmt: skip
+                                     folder / "finetuning", join(size, unread)))  # fmt: skip
     return Baseline(name, encoder, tidy(pd.concat(tables).to_dict("records")))
 
 
