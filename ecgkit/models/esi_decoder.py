@@ -110,19 +110,26 @@ def attend(q, k, v, causal: bool = False, packing: Packing | None = None, **opti
 
     `options` of PyTorch's scaled_dot_product_attention.
     """
-    if packing is None:
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, **options)
-    elif q.is_cuda:  # one kernel over padded captions beats many small ones
-        q, k, v = (packing.pad(t.transpose(0, 1)).transpose(1, 2) for t in (q, k, v))
-        seen = torch.ones_like(packing.where, dtype=torch.bool)
-        seen = None if causal else packing.pad(seen)[:, None, None]  # (B, 1, 1, L)
-        out = F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, **options)
-        return packing.pack(out.transpose(1, 2)).flatten(1)
-    else:
-        each = zip(*(t.unsqueeze(0).split(packing.lengths, dim=2) for t in (q, k, v)))
-        out = [F.scaled_dot_product_attention(*qkv, is_causal=causal, **options) for qkv in each]
-        out = torch.cat(out, dim=2).squeeze(0)  # (H, N, d)
-    return out.transpose(-3, -2).flatten(-2)
+    if packing is not None:  # on a GPU one kernel over padded captions beats many small ones
+        return (_attend_padded if q.is_cuda else _attend_each)(q, k, v, causal, packing, **options)
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, **options)
+    return out.transpose(1, 2).flatten(2)
+
+
+def _attend_each(q, k, v, causal: bool, packing: Packing, **options):
+    """One caption after another."""
+    each = zip(*(t.unsqueeze(0).split(packing.lengths, dim=2) for t in (q, k, v)))
+    out = [F.scaled_dot_product_attention(*qkv, is_causal=causal, **options) for qkv in each]
+    return torch.cat(out, dim=2).squeeze(0).transpose(0, 1).flatten(1)
+
+
+def _attend_padded(q, k, v, causal: bool, packing: Packing, **options):
+    """All captions at once, each padded to the longest."""
+    seen = torch.ones_like(packing.where, dtype=torch.bool)
+    seen = None if causal else packing.pad(seen)[:, None, None]  # (B, 1, 1, L)
+    q, k, v = (packing.pad(t.transpose(0, 1)).transpose(1, 2) for t in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, seen, is_causal=causal, **options)
+    return packing.pack(out.transpose(1, 2)).flatten(1)
 
 
 # --- the layers ---
