@@ -243,12 +243,13 @@ def test_each_step_reads_one_wording_of_different_ecgs(study):
 
 
 def test_little_of_a_batch_is_padding(tiny_cohort):
-    study = esi_study.prepare(EsiConfig.from_params({"preset": "tiny", "n_steps": 60}), tiny_cohort)
+    given = {"preset": "tiny", "n_steps": 60, "full_share": 1.0, "max_tokens": 160}
+    study = esi_study.prepare(EsiConfig.from_params(given), tiny_cohort)
     sorted_ = esi_batches.padding_share(study, 60)
     esi_batches.WINDOW, window = 1, esi_batches.WINDOW
     unsorted_ = esi_batches.padding_share(study, 60)
     esi_batches.WINDOW = window
-    assert sorted_ < 0.2 < unsorted_
+    assert sorted_ < 0.2 < 0.3 < unsorted_
     order, make = esi_batches.CaptionBatches(study), esi_batches.batch_maker(study)
     masks = [make(order(step), np.random.default_rng(0))["mask"] for step in range(60)]
     held = sum(mask.numel() for mask in masks)
