@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,6 +153,8 @@ class Run:
         """
         holds = bool(holds)
         binding = self.config.preset == "demo" and self.config.simulated
+        # Of a sweep's ablations a claim may fail: that is what they are for.
+        binding = binding and os.environ.get("ECGKIT_CLAIMS") != "print"
         self.checks.append({"claim": claim, "holds": holds, "binding": binding})
         print(
             ("holds: " if holds else "does not hold: ")

@@ -24,7 +24,7 @@ N_STEPS = 3
 def train(folder: Path, protocol: str, is_main: bool) -> None:
     config = EsiConfig.from_params({
         "preset": "tiny", "protocol": protocol, "n_steps": N_STEPS, "batch_size": 9, "lr": 1e-4,
-        "n_samples": 1, "device": "cpu", "precision": "fp32",
+        "n_sampled": 1, "device": "cpu", "precision": "fp32",
     })  # fmt: skip
     study = esi_pretrain.prepare(config, open_cohort(config, quiet=True))
     gradients, named = [], list(study.model.named_parameters())

@@ -202,7 +202,7 @@ def test_learning_rates_of_the_published_code():
 def test_the_schedule_is_the_protocols_or_the_one_asked_for(
     protocol, schedule, factors, tiny_cohort, tmp_path
 ):
-    given = {"protocol": protocol, "schedule": schedule, "n_steps": 6, "lr": 1e-3, "n_samples": 0}
+    given = {"protocol": protocol, "schedule": schedule, "n_steps": 6, "lr": 1e-3, "n_sampled": 0}
     study = esi_pretrain.prepare(EsiConfig.from_params({"preset": "tiny", **given}), tiny_cohort)
     log = esi_pretrain.pretrain(study, tmp_path)  # lr: that of the step to come, at last of none
     assert log.table["lr"].tolist() == pytest.approx([1e-3 * f for f in factors], abs=1e-6)

@@ -50,7 +50,12 @@ class EsiConfig(CqaSettings):
         "what the contrast sees of the ECG: query = a query of its own (CoCa) | mean = the "
         "encoder's mean (as published)", "mean", paper="query", choices=("query", "mean"),
     )  # fmt: skip
+    text_pool: str = setting(
+        "what the contrast sees of a text: cls = its first state (as published; wants a pretrained "
+        "text encoder) | mean = of its words", "mean", paper="cls", choices=("cls", "mean"),
+    )  # fmt: skip
     # what it reads
+    crop_s: float = setting("seconds of each ECG that a step sees; 0 = all", 0.0, demo=5.0)
     max_tokens: int = setting("longest caption in tokens", tiny=48, demo=72, paper=500)
     short_tokens: int = setting("longest short wording in tokens", tiny=32, demo=36, paper=100)
     n_short: int = setting("short wordings per ECG, beside the full caption", tiny=2, demo=4)
@@ -72,7 +77,7 @@ class EsiConfig(CqaSettings):
     )
     temperature: float = setting("starting logarithm of the similarity scale", 2.66, paper=1.0)
     time_shift: bool = setting("move each ECG in time at random while training", True, paper=False)
-    n_samples: int = setting("captions sampled while it trains, to look at; 0 = none", 2)
+    n_sampled: int = setting("captions sampled while it trains, to look at; 0 = none", 2)
     time_budget: float = setting("seconds after which training stops; 0 = never", 0.0)
 
     def check(self) -> None:
@@ -100,7 +105,9 @@ class EsiEvalConfig(KitConfig):
         "labels of the probe: superdiagnostic, subdiagnostic, all ... by name, with spaces",
         "superdiagnostic", paper="superdiagnostic subdiagnostic all",
     )  # fmt: skip
-    probe_c: float = setting("inverse strength of the linear probe's L2 penalty", 0.1)
+    probe_c: float = setting(
+        "inverse strength of the linear probe's L2 penalty; 0 = chosen on the validation split", 0.1
+    )
     n_seeds: int = setting("heads and fine-tunings per number (mean and sd)", 1, paper=5)
     fractions: str = setting(
         "shares of the training labels a probe gets, with spaces",
@@ -113,10 +120,10 @@ class EsiEvalConfig(KitConfig):
     finetune_batch: int = setting("ECGs a step of it", tiny=8, demo=64, paper=64)
     baselines: str = setting(
         "supervised and self-supervised encoders beside ESI: xresnet resnet50 lstm convnext simclr "
-        "byol cmsc, with spaces; '' = none", "",
-        paper="xresnet resnet50 lstm convnext simclr byol cmsc",
+        "byol cmsc leaves, with spaces; '' = none", "",
+        paper="xresnet resnet50 lstm convnext simclr byol cmsc leaves",
     )  # fmt: skip
     baseline_steps: int = setting("training steps of each baseline", tiny=4, demo=300, paper=20_000)
-    n_subjects: int = setting("subjects to tell apart; 0 = all of the test split", 0)
-    n_captions: int = setting("test ECGs to caption and score", tiny=4, demo=48, paper=1000)
+    n_subjects: int = setting("subjects to tell apart, one ECG each; 0 = all of the test split", 0)
+    n_captions: int = setting("test ECGs to caption and score", tiny=4, demo=400, paper=1000)
     n_beams: int = setting("beams of the caption search; 1 = greedy", 1, paper=4)

@@ -125,8 +125,8 @@ class Block(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class ConvNeXtConfig:
-    """Sizes; `init_std` of the first weights is as published, narrow nets want more (about 1 /
-    sqrt(D)).
+    """Sizes; `init_std` of the first weights is as published; 0 = 0.8 / sqrt(inputs of each layer),
+    for narrow nets that start from nothing.
 
     `n_classes` = 0 leaves out the classification head, which ESI carries but never
     uses.
@@ -227,7 +227,8 @@ class ConvNeXt1D(nn.Module):
 
 def _initialise(module, std: float) -> None:
     if isinstance(module, (nn.Conv1d, nn.Linear)):
-        nn.init.trunc_normal_(module.weight, std=std)
+        fan_in = module.weight[0].numel()
+        nn.init.trunc_normal_(module.weight, std=std or 0.8 / fan_in**0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 

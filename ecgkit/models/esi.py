@@ -37,7 +37,7 @@ from ecgkit.models.esi_decoder import (
 )
 from ecgkit.types import ModelError
 
-POOLS = ("mean", "query")
+POOLS, TEXT_POOLS = ("mean", "query"), ("cls", "mean")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class ESIConfig:
 
     `n_queries` and `contrast_pool` belong to protocol paper alone: the published code has no
     queries. `contrast_pool` is what the contrast sees of the ECG: "mean", the encoder's own pooled
-    vector, or "query", a pooling query of its own (CoCa). Raises ModelError for another word.
+    vector, or "query", a pooling query of its own (CoCa); `text_pool` what it sees of a text: the
+    state of [CLS] ("cls", as published) or the mean of all states ("mean": in a text encoder that
+    nothing has trained yet, [CLS] hardly knows the words). Raises ModelError for another word.
     """
 
     vocab_size: int
@@ -58,6 +60,7 @@ class ESIConfig:
     protocol: str = "reference"
     text_gradient: float = 1.0  # share of the contrastive gradient that reaches the text encoder
     contrast_pool: str = "mean"
+    text_pool: str = "cls"
 
     def __post_init__(self):
         if self.protocol not in ("paper", "reference"):
@@ -66,6 +69,8 @@ class ESIConfig:
             raise ModelError(
                 f"contrast_pool is {self.contrast_pool!r}; choose {' or '.join(POOLS)}."
             )
+        if self.text_pool not in TEXT_POOLS:
+            raise ModelError(f"text_pool is {self.text_pool!r}; choose {' or '.join(TEXT_POOLS)}.")
 
     @property
     def has_contrast_query(self) -> bool:
@@ -149,10 +154,16 @@ class ESI(nn.Module):
         length, "text_states" (B, L, D), which see the whole text}.
         """
         states = self.unimodal_layers(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self._compared(states[:, 0]) | {"text_states": states}
+        words = Packing(mask)
+        return self._compared(words.pack(states), words) | {"text_states": states}
 
-    def _compared(self, embedding):
-        """The contrast's side of the text, from states (B, D) of [CLS]."""
+    def _compared(self, states, words):
+        """The contrast's side of the text, from the states (N, D) of its `words`."""
+        embedding = states[words.position == 0]  # (B, D) of [CLS]
+        if self.config.protocol == "paper" and self.config.text_pool == "mean":
+            each = states.new_zeros(words.shape[0], states.shape[-1])
+            each = each.index_add(0, words.row, states)
+            embedding = each / each.new_tensor(words.lengths).unsqueeze(1)
         if self.config.protocol == "paper":
             embedding = self.text_cls_norm(embedding)
         share = self.config.text_gradient
@@ -218,7 +229,7 @@ class ESI(nn.Module):
         """
         texts = Packing(mask)
         states = packed_states(self.unimodal_layers, ids, texts)
-        text = self._compared(states[texts.position == 0])
+        text = self._compared(states, texts)
         if self.config.protocol == "paper":
             before = packed_states(self.unimodal_layers, ids[:, :-1], words, causal=True)
         else:

@@ -1,14 +1,14 @@
 """How a caption came about, as a page: the passages found for each finding, the words taken.
 
 Usage:
-    caption_page(caption, {"atrial fibrillation": answer, ...}, title="ECG 17")     # HTML
-An answer has `text`, `passages` (title, file, text) and `scores`, as `text.cqa.Answer` has.
+    caption_page(caption, esi_look.retrieved_notes(study, row), title="ECG 17")     # HTML
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
+
+import pandas as pd
 
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
@@ -28,38 +28,33 @@ _STYLE = """
 """
 
 
-def caption_page(caption: str, answers: Mapping[str, object], title: str = ""):
+def caption_page(caption: str, found: pd.DataFrame, title: str = ""):
     """IPython HTML: left each finding with its passages, right the caption; marked is what the
-    caption took from them. A finding without a passage says so.
+    caption took from them. `found`: one line per finding and passage, columns finding, said, note,
+    file, score, text.
     """
     from IPython.display import HTML
 
-    found = "".join(_finding(name, answer) for name, answer in answers.items())
-    taken = [answer.text for answer in answers.values() if answer.text]
-    lines = "".join(f"<p>{_marked(part, taken)}</p>" for part in caption.split("\n"))
+    asked = "".join(_finding(name, lines) for name, lines in found.groupby("finding", sort=False))
+    parts = "".join(f"<p>{_marked(part, found['said'])}</p>" for part in caption.split("\n"))
     return HTML(
         f"{_STYLE}<div class='ecgkit-cap'><div><h4>What was found</h4>"
-        f"{found or '<p>no statement</p>'}</div><div><h4>{escape(title or 'Caption')}</h4>"
-        f"<div class='caption'>{lines}</div><p class='where'>{escape(NOT_FOR_DIAGNOSIS)}</p></div>"
+        f"{asked or '<p>no passage</p>'}</div><div><h4>{escape(title or 'Caption')}</h4>"
+        f"<div class='caption'>{parts}</div><p class='where'>{escape(NOT_FOR_DIAGNOSIS)}</p></div>"
         "</div>"
     )
 
 
-def _finding(name: str, answer) -> str:
+def _finding(name: str, lines: pd.DataFrame) -> str:
     passages = "".join(
-        f"<div class='passage'><span class='where'>{escape(p.file)} · {escape(p.title)} · "
-        f"{_score(score)}</span><br>{_marked(p.text, [answer.text])}</div>"
-        for p, score in zip(answer.passages, answer.scores)
+        f"<div class='passage'><span class='where'>{escape(line.file)} · {escape(line.note)} · "
+        f"score {line.score:.2f}</span><br>{_marked(line.text, [line.said])}</div>"
+        for line in lines.itertuples()
     )
-    empty = "<div class='where'>no passage covers it: nothing is written</div>"
-    return f"<div class='ask'><h4>{escape(name)}</h4>{passages or empty}</div>"
+    return f"<div class='ask'><h4>{escape(name)}</h4>{passages}</div>"
 
 
-def _score(score: float) -> str:
-    return f"cosine {score:.2f}"
-
-
-def _marked(text: str, taken: list[str]) -> str:
+def _marked(text: str, taken) -> str:
     """The escaped text with each of `taken` that stands in it marked; a final stop may differ."""
     page = escape(text)
     for part in dict.fromkeys(escape(t).rstrip(".") for t in taken if t):

@@ -41,21 +41,25 @@ def browse_cohort(cohort, rows: Sequence[int], most: int = 200):
     return browse(names, draw)
 
 
-def browse(names: Sequence[str], draw: Callable[[int], object]):
-    """A widget that shows `draw(i)` for the chosen name; the first figure alone in a batch run."""
+def browse(names: Sequence[str], draw: Callable[[int], object], slider: bool = False):
+    """A widget that shows `draw(i)` for the name chosen from a menu, or by a slider; the first
+    figure alone in a batch run.
+    """
     if not names:
         raise DataError("There is no record to browse; give at least one.")
     if runtime.is_batch():
         return draw(0)
-    return _live(names, draw)
+    return _live(names, draw, slider)
 
 
-def _live(names: Sequence[str], draw: Callable[[int], object]):
+def _live(names: Sequence[str], draw: Callable[[int], object], slider: bool):
     import ipywidgets
     from IPython.display import display
 
     options = [(f"{i + 1}. {name}", i) for i, name in enumerate(names)]
-    menu = ipywidgets.Dropdown(options=options, description="Record")
+    wide = {"layout": {"width": "620px"}, "continuous_update": False} if slider else {}
+    kind = ipywidgets.SelectionSlider if slider else ipywidgets.Dropdown
+    menu = kind(options=options, description="Record", **wide)
     out = ipywidgets.Output()
     notice = ipywidgets.HTML(f"<em>{escape(NOT_FOR_DIAGNOSIS)}</em>")
 

@@ -84,12 +84,12 @@ def generated_captions(
 class Watch:
     """Looks at a few validation ECGs as the model trains; files beside its log:
 
-        captions.csv      step, ecg_id, said, true (N_SAMPLES of them, greedy, SAMPLED_TOKENS words)
+        captions.csv      step, ecg_id, said, true (N_SAMPLED of them, greedy, SAMPLED_TOKENS words)
         similarity.npz    step -> (B, B) cosine of captions and ECGs, read by `similarities`
     """
 
     def __init__(self, study, rows: np.ndarray, folder: Path):
-        n = min(study.config.n_samples, len(rows)) if study.config.caption_weight else 0
+        n = min(study.config.n_sampled, len(rows)) if study.config.caption_weight else 0
         self.study, self.folder = study, folder
         self.spoken = rows[np.linspace(0, len(rows) - 1, n).astype(int)]
         self.compared = rows[:COMPARED]
@@ -126,6 +126,19 @@ def similarities(folder: str | Path) -> dict[int, np.ndarray]:
         return {}
     with runtime.reading_cached(path), np.load(path) as saved:
         return {int(step): saved[step].astype(np.float32) for step in saved.files}
+
+
+def said_while_training(folder: str | Path) -> pd.DataFrame:
+    """Columns ecg_id, true and one "step N" a look: what was said of the same ECGs meanwhile.
+
+    Empty where no captions were sampled (N_SAMPLED=0, or no caption loss).
+    """
+    path = Path(folder) / "captions.csv"
+    if not path.exists():
+        return pd.DataFrame(columns=["ecg_id", "true"])
+    said = pd.read_csv(path, keep_default_na=False)
+    wide = said.pivot(index=["ecg_id", "true"], columns="step", values="said")
+    return wide.rename(columns=lambda step: f"step {step}").rename_axis(columns=None).reset_index()
 
 
 # --- retrieved ------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def build_model(config: EsiConfig, text_encoder, vocab_size: int) -> ESI:
         vocab_size=vocab_size, n_layers=config.decoder_layers, n_heads=8 if width >= 512 else 4,
         head_dim=head_dim, ff_mult=4 if width >= 512 else 2, n_queries=config.n_queries,
         protocol=config.protocol, text_gradient=config.text_gradient,
-        contrast_pool=config.contrast_pool,
+        contrast_pool=config.contrast_pool, text_pool=config.text_pool,
     )  # fmt: skip
     model = ESI(encoder, text_encoder, sizes)
     torch.nn.init.constant_(model.temperature, config.temperature)
