@@ -1,8 +1,10 @@
 """ESI pretraining: ECGs and captions in, a contrastive and a captioning loss, an encoder out.
 
 Several processes (`accelerate launch`) train as one: each works on its share of a batch, and every
-ECG is told from the captions of all of them. Micro-batches are not offered here, for in those an
-ECG would meet the captions of its own micro-batch only.
+ECG is told from the captions of all of them. (Two things stay each process's own: the last column
+of its texts, which protocol reference cuts off, and the batch statistics of an XResNet.)
+Micro-batches are not offered here, for in those an ECG would meet the captions of its own
+micro-batch only.
 
 Usage:
     study = prepare(config, cohort)              # captions, tokens, model
