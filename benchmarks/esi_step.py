@@ -5,11 +5,12 @@ the lengths of the published ones (one to three statements, each with its wavefo
 are cut from it as they come, the same for both sides. `published_esi.py` pads each batch to its
 longest caption, and carries the padding through both text models and the logits; ours is the kit's
 model, which leaves it out (and so has no need of length buckets). The 16 captions that are the
-default, padded, are 1.55 times as many tokens; of a long draw in batches of 8 it would be 1.58. Both have the same weights, no dropout, no clipping; their losses on
-these batches are compared first. The two take turns, step by step, so that what else the machine
-does falls on both alike; each batch counts at its quickest. bf16 is ours under autocast, against
-the published fp32; null where the machine has no bf16 instructions. The speed of a large matrix
-product in either precision is printed beside: where bf16 is no quicker there, nor is the step.
+default, padded, are 1.55 times as many tokens; of a long draw in batches of 8 it would be 1.58.
+Both have the same weights, no dropout, no clipping; their losses on these batches are compared
+first. The two take turns, step by step, so that what else the machine does falls on both alike;
+each batch counts at its quickest. bf16 is ours under autocast, against the published fp32; null
+where the machine has no bf16 instructions. The speed of a large matrix product in either precision
+is printed beside: where bf16 is no quicker there, nor is the step.
 
 Memory is the peak of what PyTorch's allocator holds while one step goes forward and back, above
 what it holds before: weights, optimiser state and gradients (which are there from the start).
