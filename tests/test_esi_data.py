@@ -298,3 +298,14 @@ def test_names_tell_the_source(mixture, own):
     first, last = mixture.names([0, len(mixture) - 1])
     assert first == f"synthetic {own.table['ecg_id'].iloc[0]}"
     assert last.startswith("mimic-iv-ecg ") and isinstance(mixture.table(), pd.DataFrame)
+
+
+def test_a_crop_is_a_stretch_of_the_same_ecg():
+    signals = np.arange(2 * 3 * 100, dtype=np.float32).reshape(2, 3, 100)
+    out = esi_batches.cropped(signals, np.random.default_rng(0), 0.5, 100)
+    assert out.shape == (2, 3, 50)
+    for row, crop in zip(signals, out):
+        start = int(np.flatnonzero(row[0] == crop[0, 0])[0])
+        assert np.array_equal(row[:, start : start + 50], crop)  # all leads from one moment
+    for whole in (0.0, 1.0, 9.0):
+        assert esi_batches.cropped(signals, np.random.default_rng(0), whole, 100) is signals

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ecgkit.features.augment import shift_time
+from ecgkit.features.augment import random_crop, shift_time
 from ecgkit.features.esi_input import esi_preprocess
 from ecgkit.tasks.batching import GroupedBatches
 
@@ -69,12 +69,21 @@ def batch_maker(study):
     def make_batch(entries: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         p, wording = np.divmod(entries, n_wordings)
         items = study.train[p]
-        signals = augmented(study.mixture.read(items), rng, config.time_shift)
+        signals = cropped(study.mixture.read(items), rng, config.crop_s, study.cohort.store.fs)
+        signals = augmented(signals, rng, config.time_shift and not config.crop_s)
         room = int(room_of(config, wording).max())
         text = study.tokens.read(study.caption_of[items], wording, room)
         return {"signals": torch.from_numpy(signals), **text}
 
     return make_batch
+
+
+def cropped(signals: np.ndarray, rng: np.random.Generator, seconds: float, fs: float):
+    """(B, C, T) -> (B, C, seconds * fs), a stretch of each ECG from a random moment. 0 seconds, or
+    more than there are: the whole ECG.
+    """
+    n = round(seconds * fs)
+    return random_crop(signals, rng, n) if 0 < n < signals.shape[-1] else signals
 
 
 def augmented(signals: np.ndarray, rng: np.random.Generator, shift: bool = False) -> np.ndarray:
