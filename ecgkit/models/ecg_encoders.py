@@ -22,7 +22,7 @@ from ecgkit.models.checkpoints import load_into
 from ecgkit.models.registry import make_config
 from ecgkit.types import ModelError
 
-SMALL_CONVNEXT = {  # the kit's own sizes: (depths, dims); narrow nets start with larger weights
+SMALL_CONVNEXT = {  # the kit's own sizes: (depths, dims)
     "micro": ((1, 1, 1, 1), (8, 16, 24, 32)),
     "small": ((1, 1, 2, 1), (32, 48, 64, 128)),
 }
@@ -35,7 +35,8 @@ KINDS = {  # as config.json names them
 
 def encoder_for(name: str, norm: str = "channel") -> nn.Module:
     """An encoder with random weights. `norm`, of a ConvNeXt's stem and downsampling: channel | time
-    (published code); the others have no such choice. Raises ModelError for an unknown name.
+    (published code, with its first weights; else they are as large as a layer's inputs allow); the
+    others have no such choice. Raises ModelError for an unknown name.
     """
     if name in xresnet.PRESETS:
         return xresnet.XResNet1D(xresnet.XResNetConfig.preset(name))
@@ -43,9 +44,10 @@ def encoder_for(name: str, norm: str = "channel") -> nn.Module:
         return vit1d.ViT1D(vit1d.ViTConfig.preset(name))
     if name in SMALL_CONVNEXT:
         depths, dims = SMALL_CONVNEXT[name]
-        sizes = convnext.ConvNeXtConfig(depths=depths, dims=dims, init_std=0.1, norm=norm)
+        sizes = convnext.ConvNeXtConfig(depths=depths, dims=dims, init_std=0.0, norm=norm)
     elif name in convnext.PRESETS:
-        sizes = convnext.ConvNeXtConfig.preset(name, norm=norm)
+        start = {"init_std": 0.0} if norm == "channel" else {}
+        sizes = convnext.ConvNeXtConfig.preset(name, norm=norm, **start)
     else:
         raise ModelError(f"Encoder {name!r} is unknown; choose one of {', '.join(names())}.")
     return convnext.ConvNeXt1D(sizes)

@@ -10,56 +10,11 @@ from __future__ import annotations
 
 from ecgkit.reports.discrepancies_base import Discrepancy
 from ecgkit.reports.discrepancies_ecgqa import ECGQA
+from ecgkit.reports.discrepancies_esi import ESI
 
 DISCREPANCIES = (
     *ECGQA,
-    # --- ESI --------------------------------------------------------------------------------------
-    Discrepancy(
-        "esi_caption_leak", "ESI", "captioning loss",
-        "each word is predicted from the words before it and the ECG",
-        "the decoder is fed by a bidirectional text encoder that has already read the next word",
-        "esi 1.4, finding B", "04 PROTOCOL = paper | reference",
-    ),
-    Discrepancy(
-        "esi_cross_attention", "ESI", "cross-attention to the ECG",
-        "attentional pooling into ECG tokens",
-        "one pooled vector repeated: every query gets the same answer and never learns",
-        "esi 1.4, finding A", "04 PROTOCOL = paper | reference",
-    ),
-    Discrepancy(
-        "esi_contrastive", "ESI", "contrastive loss",
-        "sum of both directions, divided by a temperature",
-        "mean of both directions, multiplied by the exponential of a parameter that starts at 1",
-        "esi 1.5", "protocol of models.losses_esi", "a factor of 2 in the loss",
-    ),
-    Discrepancy(
-        "esi_schedule", "ESI", "learning-rate schedule",
-        "30 epochs, 5 of warm-up, a tenth every 10 epochs",
-        "linear warm-up over a tenth of the steps, then linear to zero",
-        "esi 1.5, 2",
-    ),
-    Discrepancy(
-        "esi_negatives", "ESI", "negatives from other GPUs", "four GPUs of 48 pairs; not said",
-        "gathering is decided before the process group exists, so each GPU sees its own 48 only",
-        "esi 5",
-    ),
-    Discrepancy(
-        "esi_retrieval", "ESI", "writing the waveform notes",
-        "LangChain, ada-002, GPT-3.5, two passages, two textbooks",
-        "LlamaIndex, Titan embeddings, Claude 3.5 Sonnet, three passages, one folder",
-        "esi 1.5, 3", "neither: retrieval over the kit's own notes, offline",
-    ),
-    Discrepancy(
-        "esi_evaluation", "ESI", "evaluation", "zero-shot, probing, fine-tuning, identification",
-        "no evaluation code; class set, prompts and probe settings are not stated",
-        "esi 4", "notebook 05 states its own",
-    ),
-    Discrepancy(
-        "esi_gain", "ESI", "record-wide gain", "not discussed",
-        "stem and norm make the ConvNeXt encoder blind to gain and offset of a whole record",
-        "esi 5b", "04 PROTOCOL = paper | reference",
-        "x10 and +2 mV changed the embedding by 7e-7",
-    ),
+    *ESI,
     # --- few-shot ---------------------------------------------------------------------------------
     Discrepancy(
         "few_question_blind", "Few-shot QA", "what the answer is read from",
