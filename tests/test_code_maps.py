@@ -203,3 +203,17 @@ def test_real_lines_are_read_as_a_reader_would(line):
 def test_the_surest_reading_counts_and_gaps_are_passed_over():
     lines = ["Possible inferior infarct", np.nan, None, "", "Inferior infarct, old", 3.0]
     assert machine_statements.to_scp(lines) == {"IMI": 100.0}
+
+
+@pytest.mark.parametrize(
+    "said, never",
+    [
+        ("Supraventricular premature beats", "PVC"),
+        ("Incomplete AV block", "3AVB"),
+        ("Ventricular flutter", "AFLT"),
+        ("Wandering atrial pacemaker", "PACE"),
+        ("Abnormal tracing", "TAB_"),
+    ],
+)
+def test_a_statement_is_not_read_as_the_one_inside_it(said, never):
+    assert never not in machine_statements.to_scp([said])

@@ -59,7 +59,7 @@ _INJURY = {
 _RIGHT = r"(?:right bundle branch block|\brbbb\b)"
 _LEFT = r"(?:left bundle branch block|\blbbb\b)"
 _QT = r"q-?t ?c?\b(?: interval)?"
-_ST, _T = r"\bst(?: ?- ?t| ?& ?t)?\b", r"\bt(?: ?-? ?waves?)?"
+_ST, _T = r"\bst(?: ?- ?t| ?& ?t)?\b", r"\bt(?: ?-? ?waves?)?\b"
 _ODD = r"(?: wave| segment)?s? (?:abnormalit(?:y|ies)|changes?)"
 _AV = r"(?:a-?v|atrioventricular)"
 _BUNDLE = rf"(?:{_LEFT}|{_RIGHT})"
@@ -87,7 +87,7 @@ _PATTERNS = (
         r"mobitz(?: type)? i+",
         r"wenckebach",
     ),
-    ("3AVB", rf"(?:3rd|third)[ -]degree {_AV}(?: block)?", r"complete (?:heart|a-?v) block"),
+    ("3AVB", rf"(?:3rd|third)[ -]degree {_AV}(?: block)?", r"\bcomplete (?:heart|a-?v) block"),
     ("LPR", r"(?:prolonged|long) p-?r\b(?: interval)?"),
     ("WPW", r"\bwpw\b", r"wolff-? ?parkinson", r"pre-?excitation"),
     (
@@ -96,9 +96,9 @@ _PATTERNS = (
         rf"{_QT} (?:interval )?(?:prolongation|prolonged)",
     ),
     # rhythm and ectopy
-    ("PACE", r"\bpac(?:ed|ing)\b", r"pace-?maker"),
+    ("PACE", r"\bpac(?:ed|ing)\b", r"(?<!wandering )(?<!wandering atrial )pace-?maker"),
     ("AFIB", r"atrial fib(?:rillation)?\b", r"\bafib\b"),
-    ("AFLT", r"(?:atrial )?\bflutter"),
+    ("AFLT", r"(?<!ventricular )(?:atrial )?\bflutter"),
     ("PSVT", r"paroxysmal (?:supraventricular|sv) tachy\w*", r"\bpsvt\b"),
     (
         "SVTAC",
@@ -117,7 +117,7 @@ _PATTERNS = (
         "PVC",
         r"\bpvc(?:\(s\)|'?s)?(?!\w)",
         r"premature ventricular \w+",
-        r"ventricular premature \w+",
+        r"(?<!supra)ventricular premature \w+",
         r"(?<!supra)ventricular (?:ectop\w*|extrasystoles?)",
     ),
     (
