@@ -1,6 +1,6 @@
 """One small ESI pretraining for test_esi_distributed to start under `accelerate launch`.
 
-Augmentation is off: its noise is drawn per process. Writes the gradients of each step (clipped, as
+Augmentation and crops are off: their chance is drawn per process. Writes the gradients of each step (clipped, as
 the optimiser gets them) and the weights at the end; prints from the main process only.
 
 Usage: distributed_esi.py FOLDER
@@ -27,7 +27,7 @@ def train(folder: Path, protocol: str, is_main: bool) -> None:
     equal = {"full_share": 1.0, "max_tokens": 24} if protocol == "reference" else {}
     config = EsiConfig.from_params({
         "preset": "tiny", **equal, "protocol": protocol, "n_steps": N_STEPS, "batch_size": 9,
-        "lr": 1e-4, "n_sampled": 1, "device": "cpu", "precision": "fp32",
+        "lr": 1e-4, "crop_s": 0.0, "n_sampled": 1, "device": "cpu", "precision": "fp32",
     })  # fmt: skip
     study = esi_pretrain.prepare(config, open_cohort(config, quiet=True))
     gradients, named = [], list(study.model.named_parameters())

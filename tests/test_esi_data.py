@@ -260,8 +260,20 @@ def test_batches_depend_on_the_generator_alone(study):
     make = esi_batches.batch_maker(study)
     one, two, other = (make(np.arange(8), np.random.default_rng([0, 2, s])) for s in (5, 5, 6))
     assert all(torch.equal(one[k], two[k]) for k in one)
-    assert one["signals"].shape == (8, 12, 1000) and one["ids"].dtype == torch.int64
+    assert one["signals"].shape == (8, 12, 100 * study.config.crop_s)  # 100 Hz
+    assert one["ids"].dtype == torch.int64
     assert not torch.equal(one["signals"], other["signals"])
+
+
+def test_a_crop_is_a_stretch_of_each_ecg(own):
+    x = own.store.read([0, 1])
+    part = esi_batches.cropped(x, np.random.default_rng(0), 5.0, 100)
+    assert part.shape == (2, 12, 500)
+    windows = np.lib.stride_tricks.sliding_window_view(x, 500, axis=-1)  # (2, 12, 501, 500)
+    found = (windows == part[:, :, None]).all((1, 3))
+    assert found.any(1).all() and found.argmax(1)[0] != found.argmax(1)[1]
+    for seconds in (0.0, 10.0, 99.0):
+        assert esi_batches.cropped(x, np.random.default_rng(0), seconds, 100) is x
 
 
 def test_time_shift_joins_the_start_to_the_end(own):
