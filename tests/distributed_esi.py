@@ -1,7 +1,7 @@
 """One small ESI pretraining for test_esi_distributed to start under `accelerate launch`.
 
-Augmentation and crops are off: their chance is drawn per process. Writes the gradients of each step (clipped, as
-the optimiser gets them) and the weights at the end; prints from the main process only.
+Augmentation and crops are off: their chance is drawn per process. Writes the gradients of each step
+(clipped, as the optimiser gets them) and the weights at the end; prints from the main process only.
 
 Usage: distributed_esi.py FOLDER
 """
