@@ -20,7 +20,6 @@ from torch import nn
 from ecgkit.data.labels import multi_hot
 from ecgkit.data.scp_table import scp_statements
 from ecgkit.models.convnext import ConvNeXt1D, ConvNeXtConfig
-from ecgkit.tasks.esi_pretrain import tokenise
 from ecgkit.text.captions import CLASS_WORDS, OPENINGS, SYNONYMS
 from ecgkit.text.encoders import small_bert, train_wordpiece
 
@@ -57,6 +56,12 @@ def statement_labels(listed: list[list[str]], names: list[str]) -> np.ndarray:
 # --- training -------------------------------------------------------------------------------------
 
 
+def _tokens(tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """ids, mask (1, W, L) of the W wordings of one statement."""
+    out = tokenizer(texts, padding=True, truncation=True, max_length=32, return_tensors="np")
+    return tuple(out[name].astype(np.int32)[None] for name in ("input_ids", "attention_mask"))
+
+
 def fit_statements(
     x: np.ndarray, codes: list[list[str]], texts: list[str], *, minutes: float, seed: int,
     epochs: int = 40,
@@ -69,7 +74,7 @@ def fit_statements(
     names = list(wordings)
     labels = torch.from_numpy(statement_labels(codes, names))
     tokenizer = train_wordpiece([*texts, *sum(wordings.values(), [])])
-    tokens = [tokenise(tokenizer, [wordings[name]], 32) for name in names]
+    tokens = [_tokens(tokenizer, wordings[name]) for name in names]
     study = Study(
         ConvNeXt1D(ConvNeXtConfig(**SIZES)),
         small_bert(len(tokenizer), WIDTH, 2, 64),

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ecgkit.config import EsiConfig
 from ecgkit.data.cohort import open_cohort
 from ecgkit.features.esi_input import esi_preprocess
-from ecgkit.tasks import esi_batches, esi_pretrain
+from ecgkit.tasks import esi_batches, esi_pretrain, esi_study
 
 N_STEPS = 3
 
@@ -29,7 +29,7 @@ def train(folder: Path, protocol: str, is_main: bool) -> None:
         "preset": "tiny", **equal, "protocol": protocol, "n_steps": N_STEPS, "batch_size": 9,
         "lr": 1e-4, "crop_s": 0.0, "n_sampled": 1, "device": "cpu", "precision": "fp32",
     })  # fmt: skip
-    study = esi_pretrain.prepare(config, open_cohort(config, quiet=True))
+    study = esi_study.prepare(config, open_cohort(config, quiet=True))
     gradients, named = [], list(study.model.named_parameters())
 
     def keep(optimiser, args, kwargs):

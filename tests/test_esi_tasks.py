@@ -12,7 +12,14 @@ from safetensors.torch import load_file
 
 from ecgkit.config import EsiConfig, EsiEvalConfig
 from ecgkit.reports import esi_figures
-from ecgkit.tasks import esi_eval, esi_pretrain
+from ecgkit.tasks import (
+    esi_batches,
+    esi_eval,
+    esi_files,
+    esi_look,
+    esi_pretrain,
+    esi_study,
+)
 from ecgkit.tasks.schedule import lr_factor
 from ecgkit.text.prompts import superclass_prompts
 from ecgkit.types import ConfigError, ModelError
@@ -25,14 +32,14 @@ def config():
 
 @pytest.fixture(scope="module")
 def study(config, tiny_cohort):
-    return esi_pretrain.prepare(config, tiny_cohort)
+    return esi_study.prepare(config, tiny_cohort)
 
 
 @pytest.fixture(scope="module")
 def trained(study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("esi")
     log = esi_pretrain.pretrain(study, folder / "training")
-    return esi_pretrain.save_study(study, folder), log
+    return esi_files.save_study(study, folder), log
 
 
 def test_settings_that_contradict_are_refused():
@@ -53,10 +60,10 @@ def test_tokenizer_knows_training_captions_only(study):
 
 
 def test_preparing_twice_gives_the_same_study(study, config, tiny_cohort):
-    again = esi_pretrain.prepare(config, tiny_cohort)
+    again = esi_study.prepare(config, tiny_cohort)
     rows = np.arange(len(tiny_cohort))
     assert torch.equal(again.tokens.read(rows)["ids"], study.tokens.read(rows)["ids"])
-    first = esi_pretrain.prepare(config, tiny_cohort).model.state_dict()
+    first = esi_study.prepare(config, tiny_cohort).model.state_dict()
     assert all(torch.equal(first[k], v) for k, v in again.model.state_dict().items())
     assert esi_pretrain.fingerprint(again) == esi_pretrain.fingerprint(study)
 
@@ -67,9 +74,9 @@ def test_one_batch_is_overfitted(study, tiny_cohort, protocol):
         {"preset": "tiny", "protocol": protocol, "text_gradient": 1.0}
     )
     torch.manual_seed(0)
-    small = esi_pretrain.prepare(config, tiny_cohort)
+    small = esi_study.prepare(config, tiny_cohort)
     rows = _distinct_rows(small, 5)
-    batch, loss_fn = esi_pretrain.fixed_batch(small, rows), esi_pretrain.loss_function(config)
+    batch, loss_fn = esi_batches.fixed_batch(small, rows), esi_pretrain.loss_function(config)
     batch["signals"] = batch["signals"][..., :400]  # four seconds tell six records apart
     optimiser = torch.optim.AdamW(small.model.parameters(), lr=2e-3)
     start = loss_fn(small.model, batch)
@@ -94,14 +101,14 @@ def test_files_and_reading_back(trained, study):
     folder, log = trained
     assert log.finished and {"contrastive", "caption", "retrieved"} <= set(log.table)
     assert np.isfinite(log.last["eval_caption"])
-    model, tokenizer, config, texts = esi_pretrain.load_trained(folder)
+    model, tokenizer, config, texts = esi_files.load_trained(folder)
     assert config == study.config and len(tokenizer) == len(study.tokenizer)
     assert set(texts) == set(study.training_texts())
     rows = study.cohort.rows("test")[:3]
     ours = esi_eval.embed(study.model, study.cohort, rows)["latents"]
     assert np.allclose(ours, esi_eval.embed(model, study.cohort, rows)["latents"], atol=1e-5)
     with pytest.raises(ModelError, match="run notebook 04"):
-        esi_pretrain.load_trained(folder / "encoder")
+        esi_files.load_trained(folder / "encoder")
 
 
 def test_finished_training_is_not_repeated(trained, study):
@@ -110,7 +117,7 @@ def test_finished_training_is_not_repeated(trained, study):
 
 
 def test_generated_captions_are_text(trained, study):
-    said = esi_pretrain.generated_captions(study, study.cohort.rows("test")[:2], max_tokens=5)
+    said = esi_look.generated_captions(study, study.cohort.rows("test")[:2], max_tokens=5)
     assert len(said) == 2 and all(isinstance(text, str) for text in said)
 
 
@@ -122,8 +129,8 @@ def test_what_it_says_while_it_trains(trained, study):
     valid = study.cohort.rows("valid")
     assert said["ecg_id"].isin(study.cohort.table["ecg_id"].iloc[valid]).all()
     assert said["true"].isin([study.captions.full[row] for row in valid]).all()
-    seen = esi_pretrain.similarities(folder / "training")
-    now = esi_pretrain.similarity(study, valid[:24])
+    seen = esi_look.similarities(folder / "training")
+    now = esi_look.similarity(study, valid[:24])
     assert list(seen) == [1, 2, 3, 4] and np.allclose(seen[4], now, atol=2e-3)
     assert not np.allclose(seen[1], now, atol=2e-3)
     assert log.table["eval_retrieved"].notna().all()
@@ -132,10 +139,10 @@ def test_what_it_says_while_it_trains(trained, study):
 def test_a_stopped_training_goes_on_as_if_it_had_not(trained, config, tiny_cohort, tmp_path):
     folder, log = trained
     cut = dataclasses.replace(config, time_budget=1e-9)
-    first = esi_pretrain.prepare(cut, tiny_cohort)
+    first = esi_study.prepare(cut, tiny_cohort)
     assert not esi_pretrain.pretrain(first, tmp_path).finished
     for _ in range(10):
-        again = esi_pretrain.prepare(cut, tiny_cohort)
+        again = esi_study.prepare(cut, tiny_cohort)
         if (resumed := esi_pretrain.pretrain(again, tmp_path)).finished:
             break
     assert resumed.finished and len(resumed.table) == 4
@@ -153,23 +160,23 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(trained, config, tiny_cohor
 ])  # fmt: skip
 def test_every_setting_trains(change, tiny_cohort, tmp_path):
     given = {"preset": "tiny", "n_steps": 2, "batch_size": 6, **change}
-    study = esi_pretrain.prepare(EsiConfig.from_params(given), tiny_cohort)
+    study = esi_study.prepare(EsiConfig.from_params(given), tiny_cohort)
     log = esi_pretrain.pretrain(study, tmp_path)
     assert log.finished and np.isfinite(log.table.drop(columns="lr").to_numpy(float)).all()
     assert ("caption" in log.table) == (study.config.caption_weight > 0)
     assert log.last["eval_caption"] > 0  # said of validation ECGs whether or not it is trained
     spoken = (tmp_path / "captions.csv").exists()
     assert spoken == (study.config.caption_weight > 0)
-    folder = esi_pretrain.save_study(study, tmp_path / "saved")
-    model, *_ = esi_pretrain.load_trained(folder)
+    folder = esi_files.save_study(study, tmp_path / "saved")
+    model, *_ = esi_files.load_trained(folder)
     rows = study.cohort.rows("test")[:2]
-    batch = esi_pretrain.fixed_batch(study, rows)["signals"]
+    batch = esi_batches.fixed_batch(study, rows)["signals"]
     both = [m.eval().encode_ecg(batch)["ecg_latents"] for m in (study.model, model)]
     assert torch.allclose(*both, atol=1e-5)
 
 
 def test_the_papers_loss_counts_captions_and_the_codes_words(study, config):
-    batch = esi_pretrain.fixed_batch(study, study.cohort.rows("valid")[:4])
+    batch = esi_batches.fixed_batch(study, study.cohort.rows("valid")[:4])
     words = float((batch["mask"].sum(1) - 1).float().mean())
     paper = esi_pretrain.loss_function(config)(study.model, batch)
     whole = paper["contrastive"] + words * paper["caption"]
@@ -203,26 +210,26 @@ def test_the_schedule_is_the_protocols_or_the_one_asked_for(
     protocol, schedule, factors, tiny_cohort, tmp_path
 ):
     given = {"protocol": protocol, "schedule": schedule, "n_steps": 6, "lr": 1e-3, "n_sampled": 0}
-    study = esi_pretrain.prepare(EsiConfig.from_params({"preset": "tiny", **given}), tiny_cohort)
+    study = esi_study.prepare(EsiConfig.from_params({"preset": "tiny", **given}), tiny_cohort)
     log = esi_pretrain.pretrain(study, tmp_path)  # lr: that of the step to come, at last of none
     assert log.table["lr"].tolist() == pytest.approx([1e-3 * f for f in factors], abs=1e-6)
 
 
 def test_what_a_caption_was_written_from(study):
-    row = esi_pretrain.richest_row(study, study.cohort.rows("valid"))
-    table = esi_pretrain.retrieved_notes(study, row)
+    row = esi_look.richest_row(study, study.cohort.rows("valid"))
+    table = esi_look.retrieved_notes(study, row)
     assert table.columns.tolist() == ["finding", "said", "note", "file", "score", "text"]
     assert len(table) and all(text in study.captions.full[row] for text in table["said"])
 
 
 def test_pair_statistics():
-    perfect = esi_pretrain.pair_statistics(np.eye(4))
+    perfect = esi_look.pair_statistics(np.eye(4))
     assert perfect == {"gap": 1.0, "rank": 1.0, "n": 4}
-    assert esi_pretrain.pair_statistics(np.zeros((4, 4)))["rank"] == 0.5
+    assert esi_look.pair_statistics(np.zeros((4, 4)))["rank"] == 0.5
 
 
 def test_zero_shot_scores_and_intervals(trained, study):
-    model, tokenizer, *_ = esi_pretrain.load_trained(trained[0])
+    model, tokenizer, *_ = esi_files.load_trained(trained[0])
     asked = superclass_prompts(["NORM", "MI"])
     latents = esi_eval.prompt_latents(model, tokenizer, asked)
     assert latents.shape == (2, 32) and np.allclose(np.linalg.norm(latents, axis=1), 1, atol=1e-5)
@@ -247,7 +254,7 @@ def test_probe_learns_a_linear_rule_and_survives_an_empty_class():
 
 
 def test_saliency_has_one_weight_per_sample(trained, study):
-    model, tokenizer, *_ = esi_pretrain.load_trained(trained[0])
+    model, tokenizer, *_ = esi_files.load_trained(trained[0])
     latent = esi_eval.prompt_latents(model, tokenizer, superclass_prompts(["MI"]))[0]
     weights = esi_eval.prompt_saliency(model, study.cohort.record(0).signal, latent)
     assert weights.shape == (1000,) and weights.min() >= 0 and weights.max() <= 1
@@ -255,9 +262,9 @@ def test_saliency_has_one_weight_per_sample(trained, study):
 
 def test_figures(trained, study):
     rows = study.cohort.rows("valid")[:6]
-    matrix = esi_pretrain.similarity(study, rows)
+    matrix = esi_look.similarity(study, rows)
     assert esi_figures.plot_similarity({"before": matrix, "after": matrix}).axes
-    row = esi_pretrain.richest_row(study, rows)
+    row = esi_look.richest_row(study, rows)
     assert esi_figures.plot_captioned_ecg(study.cohort.record(row), study.captions.full[row]).texts
     labels = np.eye(3)[[0, 1, 2, 0, 1, 2]]
     table = esi_eval.auc_table(labels, labels.copy(), ["A", "B", "C"], np.arange(6), n_boot=10)

@@ -187,7 +187,8 @@ class ESI(nn.Module):
         `captions=False` leaves out the decoder, the tokens it reads and, in protocol paper, the
         second pass over the text. Raises ModelError for labels of another shape.
         """
-        ecg = self.encode_ecg(signals) | {"temperature": self.temperature}
+        # A copy: parallel training takes a parameter handed out as it is for one without use.
+        ecg = self.encode_ecg(signals) | {"temperature": self.temperature.clone()}
         if captions and labels is not None:
             return ecg | self._at_labels(ids, mask, labels, ecg["ecg_tokens"])
         text = self.encode_text(ids, mask)

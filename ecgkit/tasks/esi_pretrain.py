@@ -7,9 +7,9 @@ Micro-batches are not offered here, for in those an ECG would meet the captions 
 micro-batch only.
 
 Usage:
-    study = prepare(config, cohort)              # captions, tokens, model
+    study = esi_study.prepare(config, cohort)    # captions, tokens, model
     log = pretrain(study, run.folder / "training")
-    save_study(study, run.folder)                # encoder/ and model/, read by notebooks 05 and 06
+    esi_files.save_study(study, run.folder)      # encoder/ and model/, read by notebooks 05 and 06
 """
 
 from __future__ import annotations
@@ -30,23 +30,8 @@ from ecgkit.models.losses_esi import (
 )
 from ecgkit.tasks.engine import TrainLog, TrainSettings, fit
 from ecgkit.tasks.esi_batches import CaptionBatches, batch_maker, fixed_batch
-from ecgkit.tasks.esi_files import load_trained, save_study
-from ecgkit.tasks.esi_look import (
-    Watch,
-    generated_captions,
-    pair_statistics,
-    retrieved_notes,
-    richest_row,
-    similarities,
-    similarity,
-)
-from ecgkit.tasks.esi_study import Study, build_model, prepare
-
-__all__ = [
-    "Study", "batch_maker", "build_model", "fixed_batch", "generated_captions", "load_trained",
-    "loss_function", "pair_statistics", "prepare", "pretrain", "retrieved_notes", "richest_row",
-    "save_study", "similarities", "similarity",
-]  # fmt: skip
+from ecgkit.tasks.esi_look import Watch
+from ecgkit.tasks.esi_study import Study
 
 SCHEDULES = {"paper": "step", "reference": "linear"}  # of protocol
 WARMUP = {"step": 1 / 6, "linear": 0.1}  # 5 of 30 epochs; a tenth of the steps
@@ -67,20 +52,11 @@ def pretrain(study: Study, folder: str | Path) -> TrainLog:
         warmup_fraction=WARMUP[schedule], log_every=max(1, config.n_steps // 40),
         eval_every=every, checkpoint_every=max(100, config.n_steps // 4),
     )  # fmt: skip
-    hook = study.model.register_forward_hook(_without_leaves)
-    try:
-        return fit(
-            study.model, order.n_entries, batch_maker(study), loss_function(config), settings,
-            folder, _evaluator(study, order, Path(folder)), fingerprint(study), order,
-            lambda entries: study.mixture.names(study.train[entries // study.tokens.n_wordings]),
-        )  # fmt: skip
-    finally:
-        hook.remove()
-
-
-def _without_leaves(model, args, out: dict) -> dict:
-    """DistributedDataParallel takes a parameter that is handed out as it is for one without use."""
-    return out | {"temperature": out["temperature"].clone()}
+    return fit(
+        study.model, order.n_entries, batch_maker(study), loss_function(config), settings,
+        folder, _evaluator(study, order, Path(folder)), fingerprint(study), order,
+        lambda entries: study.mixture.names(study.train[entries // study.tokens.n_wordings]),
+    )  # fmt: skip
 
 
 def fingerprint(study: Study) -> str:

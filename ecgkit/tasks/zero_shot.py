@@ -68,7 +68,7 @@ def untrained_scores(
     """Zero-shot scores of a model like `model` before any training: the control. (n, K)"""
     from transformers import AutoModel
 
-    from ecgkit.tasks.esi_pretrain import build_model
+    from ecgkit.tasks.esi_study import build_model
 
     torch.manual_seed(config.seed + 1)
     text_encoder = AutoModel.from_config(model.unimodal_layers.config, add_pooling_layer=False)
