@@ -31,7 +31,7 @@ from ecgkit.config import KitConfig
 from ecgkit.data.cohort import open_cohort
 from ecgkit.data.labels import SUPERCLASSES, superclass_labels
 from ecgkit.data.synthetic import write_cohort
-from ecgkit.models.convnext import save_encoder
+from ecgkit.models.ecg_encoders import save_encoder
 from ecgkit.runtime import environment_report
 from ecgkit.signal import preprocess
 from ecgkit.tasks.esi_eval import auc_table, linear_probe, macro_interval

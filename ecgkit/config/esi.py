@@ -35,7 +35,7 @@ class EsiConfig(CqaSettings):
     # the model
     encoder: str = setting(
         "ConvNeXt: micro | small (the kit's) | atto ... huge; small_xresnet | xresnet1d101; "
-        "small_vit | vit", tiny="micro", demo="atto", paper="base", choices=ENCODERS,
+        "small_vit | vit", tiny="micro", demo="small_xresnet", paper="base", choices=ENCODERS,
     )  # fmt: skip
     text_encoder: str = setting(
         "Hugging Face hub id or folder; '' = a small BERT trained in place",
@@ -71,9 +71,12 @@ class EsiConfig(CqaSettings):
     )  # fmt: skip
     weight_decay: float = setting("AdamW weight decay (the reference leaves torch's)", 0.01)
     contrastive_weight: float = setting("weight of the contrastive loss", 1.0)
-    caption_weight: float = setting("weight of the captioning loss", 1.0)
+    caption_weight: float = setting(
+        "weight of the captioning loss; the paper's counts all words of a caption, some 20 here",
+        0.05, paper=1.0,
+    )  # fmt: skip
     text_gradient: float = setting(
-        "share of the contrastive gradient that reaches the text encoder", 0.05, paper=1.0
+        "share of the contrastive gradient that reaches the text encoder", 1.0
     )
     temperature: float = setting("starting logarithm of the similarity scale", 2.66, paper=1.0)
     time_shift: bool = setting("move each ECG in time at random while training", True, paper=False)

@@ -6,14 +6,11 @@ Parameter names equal the published ones, so a published state dict loads as it 
 Usage:
     encoder = ConvNeXt1D(ConvNeXtConfig.preset("tiny"))
     out = encoder(x)        # x (B, C, T) mV -> {"embedding": (B, D), "tokens": (B, P, D)}
-    save_encoder(encoder, folder); encoder = load_encoder(folder)
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -231,57 +228,3 @@ def _initialise(module, std: float) -> None:
         nn.init.trunc_normal_(module.weight, std=std or 0.8 / fan_in**0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-# --- on disk ---
-
-
-def save_encoder(encoder: ConvNeXt1D, folder: str | Path, **notes) -> Path:
-    """Writes `model.safetensors` and `config.json` (sizes, plus `notes` such as fs and how the
-    input is scaled).
-    """
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    save_file(state, str(folder / "model.safetensors"))
-    body = {"kind": "convnext1d", **dataclasses.asdict(encoder.config), "notes": notes}
-    (folder / "config.json").write_text(json.dumps(body, indent=2) + "\n")
-    return folder
-
-
-def load_encoder(folder: str | Path) -> ConvNeXt1D:
-    """Returns the encoder `save_encoder` wrote, in eval mode; `encoder.notes` holds the notes.
-
-    Raises ModelError when the folder is not such an encoder, or the weights do not fit its config.
-    """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    try:
-        body = json.loads((folder / "config.json").read_text())
-        state = load_file(str(folder / "model.safetensors"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder.name}/ holds no ECG encoder ({error}); run notebook 04 to train one."
-        ) from None
-    names = [f.name for f in dataclasses.fields(ConvNeXtConfig)]
-    body.setdefault("norm", "time")  # folders written before there was a choice
-    missing = [name for name in names if name not in body]
-    if body.get("kind") != "convnext1d" or missing:
-        raise ModelError(
-            f"{folder.name}/config.json is not a ConvNeXt1D config; run notebook 04 to write one."
-        )
-    sizes = {
-        name: tuple(body[name]) if isinstance(body[name], list) else body[name] for name in names
-    }
-    encoder = ConvNeXt1D(ConvNeXtConfig(**sizes))
-    try:
-        encoder.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{folder.name}/model.safetensors does not fit its config: {error}"
-        ) from None
-    encoder.notes = body.get("notes", {})
-    return encoder.eval()
