@@ -61,8 +61,8 @@ class EsiConfig(CqaSettings):
     n_short: int = setting("short wordings per ECG, beside the full caption", tiny=2, demo=4)
     full_share: float = setting("share of steps that read the full captions", 0.1, paper=1.0)
     # training
-    n_steps: int = setting("training steps", tiny=12, demo=600, paper=100_000)
-    batch_size: int = setting("ECGs per step", tiny=16, demo=32, paper=192)
+    n_steps: int = setting("training steps", tiny=12, demo=400, paper=100_000)
+    batch_size: int = setting("ECGs per step", tiny=16, demo=64, paper=192)
     lr: float = setting("peak learning rate", tiny=2e-3, demo=3e-3, paper=5e-5)
     schedule: str = setting(
         "protocol = as `protocol` says | step: warm-up over a sixth, a tenth every third (paper) | "
