@@ -54,7 +54,8 @@ def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = 
     n_positive.
     """
     names = list(dict.fromkeys(n for table in tables.values() for n in table["name"]))
-    figure, ax = style.new_figure(size=(max(6.5, 0.55 * len(names) * len(tables) + 2), 4))
+    size = (min(16.0, max(6.5, 0.55 * len(names) * len(tables) + 2)), 4)
+    figure, ax = style.new_figure(size=size)
     width = 0.8 / max(1, len(tables))
     for i, (label, table) in enumerate(tables.items()):
         at = np.array([names.index(n) for n in table["name"]]) + (i - (len(tables) - 1) / 2) * width
@@ -66,7 +67,7 @@ def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = 
     ax.text(1.005, 0.5, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     counts = {n: k for table in tables.values() for n, k in zip(table["name"], table["n_positive"])}
     ax.set_xticks(range(len(names)), [f"{n}\nn={counts[n]}" for n in names],
-                  rotation=90 if len(names) > 10 else 0)  # fmt: skip
+                  rotation=90 if len(names) > 10 else 0, fontsize=7 if len(names) > 30 else 9)
     ax.set(ylim=(0, 1.08), ylabel="AUC", title=title, xlabel=note)
     if len(tables) > 1:
         ax.legend(loc="upper right", ncols=len(tables))

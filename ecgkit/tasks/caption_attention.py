@@ -42,8 +42,8 @@ def look_at_words(
     words, rows = _whole_words(pieces[len(opening) :], weights[len(opening) - 1 : -1])
     n = rows.shape[1]
     return Look(
-        part="", layer=f"mean of {len(model.multimodal_layers)} decoder layers",
-        head="mean of all heads, through the pooled tokens", method="attention",
+        part="", layer="decoder, through the pooled tokens", head="mean of all heads",
+        method="attention",
         answer=" ".join(words), probability=float("nan"), words=words, rows=rows,
         attention=rows.mean(0), gradient=np.zeros((len(record.leads), n)),
         drop=np.zeros(len(record.leads)), relevance=np.tile(rows.mean(0), (len(record.leads), 1)),

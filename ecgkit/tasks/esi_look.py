@@ -141,6 +141,14 @@ def said_while_training(folder: str | Path) -> pd.DataFrame:
     return wide.rename(columns=lambda step: f"step {step}").rename_axis(columns=None).reset_index()
 
 
+def shown_steps(folder: str | Path, n: int = 3) -> dict[str, np.ndarray]:
+    """`n` of the looks, evenly spaced, the last among them: "step 400" -> (B, B)."""
+    seen = similarities(folder)
+    steps = sorted(seen)
+    at = np.unique(np.linspace(0, len(steps) - 1, n + 1).astype(int))[-n:] if steps else []
+    return {f"step {steps[i]}": seen[steps[i]] for i in at}
+
+
 # --- retrieved ------------------------------------------------------------------------------------
 
 
