@@ -53,6 +53,7 @@ lint: $(VENV)/.all ## check style of code and notebooks
 bench: $(VENV)/.all ## time ours beside a plain way, check the simulator; REAL=ptbxl.zip: and against real ECGs
 	for name in store_reads preprocess simulator_truth; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/train_step.py --layers 4
+	$(BIN)/python benchmarks/esi_step.py
 	$(if $(REAL),$(BIN)/python benchmarks/realism.py "$(REAL)" && $(BIN)/python benchmarks/sim_to_real.py --real "$(REAL)")
 
 parity: $(VENV)/.core ## compare our models with the golden fixtures of the shared folder
