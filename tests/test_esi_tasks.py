@@ -179,7 +179,7 @@ def test_the_papers_loss_counts_captions_and_the_codes_words(study, config):
     batch = esi_batches.fixed_batch(study, study.cohort.rows("valid")[:4])
     words = float((batch["mask"].sum(1) - 1).float().mean())
     paper = esi_pretrain.loss_function(config)(study.model, batch)
-    whole = paper["contrastive"] + words * paper["caption"]
+    whole = paper["contrastive"] + config.caption_weight * words * paper["caption"]
     assert float(paper["loss"]) == pytest.approx(float(whole), rel=1e-5)
     assert float(paper["caption"]) < 2 * np.log(len(study.tokenizer))  # nats per word
 

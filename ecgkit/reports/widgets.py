@@ -16,7 +16,7 @@ import numpy as np
 
 from ecgkit import runtime
 from ecgkit import signal as sig
-from ecgkit.reports import paper, record_page
+from ecgkit.reports import esi_eval_figures, paper, record_page, style
 from ecgkit.types import LEADS, NOT_FOR_DIAGNOSIS, DataError, ECGRecord
 
 _TWELVE = "all twelve"
@@ -52,7 +52,7 @@ def browse(names: Sequence[str], draw: Callable[[int], object], slider: bool = F
     return _live(names, draw, slider)
 
 
-def _live(names: Sequence[str], draw: Callable[[int], object], slider: bool):
+def _live(names: Sequence[str], draw: Callable[[int], object], slider: bool = False):
     import ipywidgets
     from IPython.display import display
 
@@ -71,6 +71,22 @@ def _live(names: Sequence[str], draw: Callable[[int], object], slider: bool):
     menu.observe(show, names="value")
     show()
     return ipywidgets.VBox([menu, out, notice])
+
+
+def browse_scores(cohort, findings):
+    """A slider over test ECGs: each on paper beside its zero-shot scores, stated findings orange.
+
+    `findings`: `tasks.esi_eval_study.Findings`. In a batch run the figure of the first.
+    """
+    names, words = findings.names(cohort), findings.described(cohort)
+
+    def draw(i: int):
+        return esi_eval_figures.plot_scores(
+            cohort.record(int(findings.rows[i])), findings.standard_scores[i], words,
+            true=findings.true(i), title=style.mark_simulated(names[i], cohort.simulated),
+        )  # fmt: skip
+
+    return browse(names, draw, slider=True)
 
 
 # --- records with their questions -----------------------------------------------------------------
