@@ -2,16 +2,12 @@
 
 import dataclasses
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from launching import launched
 
 from ecgkit.runtime import pick_precision
 from ecgkit.tasks.batching import GroupedBatches, batch_indices
@@ -184,20 +180,7 @@ def test_micro_batches_are_the_same_updates(tmp_path, accumulate):
 
 def launch(folder, n_processes: int, n_steps: int = 30, budget: float = -1.0):
     """The log of tests/distributed_fit.py in so many gloo processes on the CPU."""
-    # `launch --cpu` alone starts one process; this is how it starts several, which then take gloo.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ECGKIT_BATCH": "1", "ACCELERATE_USE_CPU": "true"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
-               "--num_machines", "1", "--num_processes", str(n_processes),
-               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
-               str(port)] if n_processes > 1 else [sys.executable]
-    script = Path(__file__).with_name("distributed_fit.py")
-    done = subprocess.run([*started, str(script), str(folder), str(n_steps), str(budget)],
-                          env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert f"processes: {n_processes}" in done.stdout
+    launched("distributed_fit.py", (folder, n_steps, budget), n_processes)
     lines = (folder / "log.jsonl").read_text().splitlines()
     rows = pd.DataFrame([json.loads(line) for line in lines])
     return rows if rows.empty else rows.drop_duplicates("step", keep="last")

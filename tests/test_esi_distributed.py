@@ -1,35 +1,20 @@
 """ESI in two processes is ESI in one with the joint batch: losses, gradients, weights, files."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from launching import launched
 
 N_STEPS = 3
 
 
 def launch(folder: Path, n_processes: int) -> dict:
     """What tests/distributed_esi.py saved, started in so many gloo processes on the CPU."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
-               "--num_machines", "1", "--num_processes", str(n_processes),
-               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
-               str(port)] if n_processes > 1 else [sys.executable]
     folder.mkdir()
-    script = Path(__file__).with_name("distributed_esi.py")
-    done = subprocess.run([*started, str(script), str(folder)], env=env, capture_output=True,
-                          text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"processes: {n_processes}" in done.stdout
+    launched("distributed_esi.py", (folder,), n_processes)
     return {path.stem: torch.load(path, weights_only=False) for path in folder.glob("*.pt")}
 
 
