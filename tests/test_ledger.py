@@ -141,7 +141,7 @@ def test_metrics_of_a_notebook_that_failed_since_are_not_shown(folder):
 
 def test_run_times_show_used_and_allowed(folder):
     times = ledger.run_times(ledger.read_run(folder)).set_index("Notebook").loc["05_esi_evaluation"]
-    assert (times["Used, s"], times["Allowed, s"], times["Checks held"]) == ("30", "55", "1 of 1")
+    assert (times["Used, s"], times["Allowed, s"], times["Checks held"]) == ("30", "40", "1 of 1")
 
 
 def test_a_broken_run_file_is_a_sentence(folder):
