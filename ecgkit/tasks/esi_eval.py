@@ -23,12 +23,12 @@ from ecgkit.features.esi_input import esi_preprocess
 from ecgkit.tasks.embeddings import embed
 from ecgkit.tasks.metrics_multilabel import class_table, macro_auc_interval
 from ecgkit.tasks.probes import linear_probe
-from ecgkit.tasks.zero_shot import prompt_latents, scorable_codes, untrained_scores, zero_shot
+from ecgkit.tasks.zero_shot import prompt_latents, scorable_codes, zero_shot
 from ecgkit.types import ModelError
 
 __all__ = [
     "auc_table", "embed", "linear_probe", "macro_interval", "prompt_latents", "prompt_saliency",
-    "scorable_codes", "telling_example", "untrained_scores", "zero_shot",
+    "scorable_codes", "telling_example", "zero_shot",
 ]  # fmt: skip
 
 

@@ -28,7 +28,6 @@ from ecgkit.tasks.caption_scores import CaptionScores, score_captions, write_cap
 from ecgkit.tasks.ecg_baselines import baseline_names, run_baseline
 from ecgkit.tasks.embeddings import EcgEncoder, embed, set_aside
 from ecgkit.tasks.esi_data import open_mixture
-from ecgkit.tasks.esi_study import build_model
 from ecgkit.tasks.eval_tables import tidy
 from ecgkit.tasks.finetune import finetune_table
 from ecgkit.tasks.label_sets import LabelSet, label_sets
@@ -127,12 +126,7 @@ class Evaluation:
 
     @functools.cached_property
     def _twin(self) -> torch.nn.Module:
-        """A model like this one before any training."""
-        from transformers import AutoModel
-
-        torch.manual_seed(self.trained_with.seed + 1)
-        text = AutoModel.from_config(self.model.unimodal_layers.config, add_pooling_layer=False)
-        return build_model(self.trained_with, text, len(self.tokenizer)).eval()
+        return zero_shot.untrained_twin(self.trained_with, self.model, self.tokenizer)
 
     @functools.cached_property
     def _twin_ecg(self) -> dict[str, np.ndarray]:
@@ -214,10 +208,11 @@ class Evaluation:
         rows = identification.pick_subjects(self.cohort, self.config.n_subjects,
                                             seed=self.config.seed)  # fmt: skip
         halves = identification.read_halves(self.cohort.store, rows)
-        table = identification.identification_table("ESI", self.encoder, halves, self.config)
-        enrol, test = (self.encoder.of_signals(part) for part in (halves.enrol, halves.test))
-        near = identification.own_places(identification.cosine_scores(enrol, test))
-        return Identified(table, {"nearest neighbour": near}, len(near))
+        read = identification.read_all(self.encoder, halves, self.config)
+        table = identification.table_of("ESI", read, self.config)
+        places = {reader: identification.own_places(scores[0])
+                  for reader, scores in read.scores.items()}  # fmt: skip
+        return Identified(table, places, read.n)
 
     @property
     def has_map(self) -> bool:

@@ -210,11 +210,20 @@ def chance_lines(n: int) -> list[dict]:
             line("chance", TASK, "macro AUC", 0.5, n=n, note=note)]  # fmt: skip
 
 
-def identification_table(
-    name: str, encoder: EcgEncoder, halves: Halves, config, store=None,
-    folder: str | Path | None = None, n_versions: int = N_VERSIONS,
-) -> pd.DataFrame:  # fmt: skip
-    """Chance, nearest neighbour, linear head over `config.n_seeds` seeds, and, with a `folder` and
+@dataclass(frozen=True)
+class Read:
+    """`scores`: reader -> one (N, N) a seed, of the `n` subjects with finite embeddings; `note`."""
+
+    scores: dict[str, list[np.ndarray]]
+    n: int
+    note: str
+
+
+def read_all(
+    encoder: EcgEncoder, halves: Halves, config, store=None, folder: str | Path | None = None,
+    n_versions: int = N_VERSIONS,
+) -> Read:  # fmt: skip
+    """Nearest neighbour, linear head over `config.n_seeds` seeds, and, with a `folder` and
     FINETUNE_STEPS, fine-tuning.
 
     A subject whose halves have no finite embedding is left out and named. Raises DataError for
@@ -227,7 +236,6 @@ def identification_table(
     if good.sum() < 2:
         raise DataError(f"{int(good.sum())} subjects with finite embeddings; give at least 2.")
     halves, enrol, test = halves.take(good), enrol[good], test[good]
-    near = [cosine_scores(enrol, test)]
     linear, tuned = [], []
     for s in range(config.seed, config.seed + config.n_seeds):
         features, subject = versions(encoder, halves.enrol, n_versions, s)
@@ -235,10 +243,23 @@ def identification_table(
         if folder and store is not None and config.finetune_steps:
             tuned.append(finetuned_scores(encoder, store, halves, config,
                                           Path(folder) / f"seed{s}", s))  # fmt: skip
-    readers = {"nearest neighbour": near, "linear head": linear, "fine-tuned": tuned}
-    lines = chance_lines(len(halves))
-    for reader, scores in readers.items():
-        if scores:
-            lines += identification_lines(f"{name}, {reader}", scores, config.n_boot, config.seed,
-                                          note)  # fmt: skip
+    readers = {"nearest neighbour": [cosine_scores(enrol, test)], "linear head": linear,
+               "fine-tuned": tuned}  # fmt: skip
+    return Read({name: scores for name, scores in readers.items() if scores}, len(halves), note)
+
+
+def table_of(name: str, read: Read, config) -> pd.DataFrame:
+    """Chance, then each reader's lines, as a tidy table."""
+    lines = chance_lines(read.n)
+    for reader, scores in read.scores.items():
+        lines += identification_lines(f"{name}, {reader}", scores, config.n_boot, config.seed,
+                                      read.note)  # fmt: skip
     return tidy(lines)
+
+
+def identification_table(
+    name: str, encoder: EcgEncoder, halves: Halves, config, store=None,
+    folder: str | Path | None = None, n_versions: int = N_VERSIONS,
+) -> pd.DataFrame:  # fmt: skip
+    """`read_all` as a tidy table."""
+    return table_of(name, read_all(encoder, halves, config, store, folder, n_versions), config)

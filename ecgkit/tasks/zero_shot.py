@@ -23,7 +23,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ecgkit.tasks.embeddings import embed, readable
+from ecgkit.tasks.embeddings import readable
+from ecgkit.tasks.esi_study import build_model
 from ecgkit.tasks.eval_tables import auc_line, join, names, tidy
 from ecgkit.tasks.label_sets import LabelSet
 from ecgkit.tasks.metrics_multilabel import class_table
@@ -62,19 +63,13 @@ def zero_shot(
     return against
 
 
-def untrained_scores(
-    config, model, tokenizer, asked: dict[str, list[str]], cohort, rows: np.ndarray
-) -> np.ndarray:
-    """Zero-shot scores of a model like `model` before any training: the control. (n, K)"""
+def untrained_twin(config, model, tokenizer):
+    """A model like `model`, trained with `config`, before any training: the control."""
     from transformers import AutoModel
-
-    from ecgkit.tasks.esi_study import build_model
 
     torch.manual_seed(config.seed + 1)
     text_encoder = AutoModel.from_config(model.unimodal_layers.config, add_pooling_layer=False)
-    twin = build_model(config, text_encoder, len(tokenizer))
-    latents = embed(twin, cohort, rows)["latents"]
-    return zero_shot(latents, prompt_latents(twin, tokenizer, asked))
+    return build_model(config, text_encoder, len(tokenizer)).eval()
 
 
 # --- one set of labels ----------------------------------------------------------------------------
