@@ -157,3 +157,10 @@ def test_scores_of_another_model_are_refused(toy, scores):
         metrics_qa.by_type(toy, np.arange(N), broken)
     with pytest.raises(ConfigError, match="levels 1, 2 and 3"):
         metrics_qa.by_type(toy, np.arange(N), scores, level=4)
+
+
+def test_attributes_count_alike_however_many_questions_they_have():
+    table = pd.DataFrame({"n": [90, 10], "exact_match": [1.0, 0.0], "accuracy": [0.8, 0.6],
+                          "auroc": [0.9, 0.5]})  # fmt: skip
+    found = metrics_qa.macro_over_attributes(table)
+    assert found == pytest.approx({"exact_match": 0.5, "accuracy": 0.7, "auroc": 0.7})
