@@ -15,7 +15,14 @@ from ecgkit.models.prefix_llm import PrefixLLM
 from ecgkit.models.prefix_mapper import build_mapper
 from ecgkit.models.small_llm import build_small_llm, train_tokenizer
 from ecgkit.reports import fewshot_figures
-from ecgkit.tasks import ecg_features, fewshot_qa, fewshot_setup, maml
+from ecgkit.tasks import (
+    ecg_features,
+    fewshot_eval,
+    fewshot_setup,
+    fewshot_task,
+    fewshot_train,
+    maml,
+)
 from ecgkit.tasks.llm_pretrain import encode_lines, question_lines
 from ecgkit.types import ConfigError, ModelError
 
@@ -47,7 +54,7 @@ def reader(questions) -> PrefixLLM:
 
 def make_task(questions, reader, n_ecgs: int, protocol: str = "sound", width: int = 16):
     features = np.random.default_rng(0).standard_normal((n_ecgs, width)).astype(np.float32)
-    return fewshot_qa.FewShotTask(questions, features, reader, protocol, "cpu")
+    return fewshot_task.FewShotTask(questions, features, reader, protocol, "cpu")
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -124,13 +131,13 @@ def test_overfits_one_episode(parts, questions, reader, tiny_cohort, config):
     optimiser = torch.optim.AdamW(mapper.parameters(), lr=2e-2)
     losses = []
     for _ in range(200):
-        out = task.meta_loss(mapper, positions, quick)
+        out = fewshot_train.meta_loss(task, mapper, positions, quick)
         optimiser.zero_grad()
         out["loss"].backward()
         optimiser.step()
         losses.append(out["loss"].item())
     assert losses[-1] < 0.1 * losses[0] and out["exact"] == 1
-    answers, attention = fewshot_qa.adapt_one(task, mapper, parts.train[0], quick)
+    answers, attention = fewshot_eval.adapt_one(task, mapper, parts.train[0], quick)
     assert (answers["after"] == answers["true"]).all()
     assert attention["after"].shape == (4, 5)
 
@@ -138,17 +145,17 @@ def test_overfits_one_episode(parts, questions, reader, tiny_cohort, config):
 def test_scores_by_step_and_the_blind_control(parts, questions, reader, tiny_cohort, config):
     task = make_task(questions, reader, len(tiny_cohort))
     mapper = build_mapper("attention", 16, reader.width, n_heads=4, dropout=0.0).eval()
-    table = fewshot_qa.evaluate_episodes(
+    table = fewshot_eval.evaluate_episodes(
         task, mapper, parts.unseen, range(3), config, tasks_at_once=2
     )
     assert len(table) == 3 * (config.inner_steps + 1)
     assert table[["exact", "loss"]].notna().all().all()
     assert table["candidate"].notna().sum() == 2 * 3  # before and after
-    blind = fewshot_qa.evaluate_episodes(task, mapper, parts.unseen, range(3), config, blind=True)
+    blind = fewshot_eval.evaluate_episodes(task, mapper, parts.unseen, range(3), config, blind=True)
     assert not np.allclose(blind["loss"], table["loss"])
-    gain = fewshot_qa.paired_gain(table, "candidate")
+    gain = fewshot_eval.paired_gain(table, "candidate")
     assert gain["n"] == 3 and gain["low"] <= gain["gain"] <= gain["high"]
-    one_by_one = fewshot_qa.evaluate_episodes(
+    one_by_one = fewshot_eval.evaluate_episodes(
         task, mapper, parts.unseen, range(3), config, tasks_at_once=1
     )
     np.testing.assert_allclose(one_by_one["loss"], table["loss"], rtol=1e-4)
@@ -177,9 +184,9 @@ def test_the_released_layout_runs_and_counts_the_start_token(
     parts, questions, reader, tiny_cohort, config, tmp_path
 ):
     task = make_task(questions, reader, len(tiny_cohort), "reference")
-    mapper, log = fewshot_qa.meta_train(task, parts.train, config, tmp_path, n_steps=2)
+    mapper, log = fewshot_train.meta_train(task, parts.train, config, tmp_path, n_steps=2)
     assert mapper.always_drop and np.isfinite(log.table["loss"]).all()
-    table = fewshot_qa.evaluate_episodes(task, mapper, parts.unseen, range(2), config)
+    table = fewshot_eval.evaluate_episodes(task, mapper, parts.unseen, range(2), config)
     assert (table["tokens"] >= table["exact"]).all()
     batch = task.batch(**task.positions([parts.unseen[0]]))
     assert (task.targets[batch.answer][..., 0] == reader.tokenizer.bos_token_id).all()
@@ -192,9 +199,9 @@ def test_meta_training_goes_through_the_engine_and_is_not_repeated(
     before = build_mapper(
         config.mapper, 16, reader.width, config.n_prefix, config.mapper_heads, 0.0
     )
-    mapper, log = fewshot_qa.meta_train(task, parts.train, config, tmp_path, "x")
+    mapper, log = fewshot_train.meta_train(task, parts.train, config, tmp_path, "x")
     assert len(log.table) == config.meta_steps and not log.reused
-    again, other = fewshot_qa.meta_train(task, parts.train, config, tmp_path, "x")
+    again, other = fewshot_train.meta_train(task, parts.train, config, tmp_path, "x")
     assert other.reused and before.tokens.shape == mapper.tokens.shape
     assert all(
         torch.equal(a, b) for a, b in zip(mapper.parameters(), again.parameters(), strict=True)
@@ -243,7 +250,7 @@ def test_features_are_standardised_on_training_rows_alone():
 
 
 def test_contradictions_name_both_settings():
-    with pytest.raises(ConfigError, match="SAME_ATTRIBUTE"):
+    with pytest.raises(ConfigError, match="CONTRASTIVE"):
         FewShotConfig.from_params({"N_WAY": 3})
     with pytest.raises(ConfigError, match="LLM_HEADS"):
         FewShotConfig.from_params({"LLM_WIDTH": 130})

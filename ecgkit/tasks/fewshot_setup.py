@@ -150,7 +150,7 @@ def _sampler(questions, config, rows, number: int = 0) -> EpisodeSampler:
         "train",
         "sound",
         split_by="none",
-        same_attribute=config.same_attribute,
+        same_attribute=config.same_question,
         splits=("drawn",),
     )
 
