@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from ecgkit.models.llm_loading import load_llm
 from ecgkit.models.prefix_llm import PrefixLLM, token_scores
 from ecgkit.models.prefix_mapper import build_mapper
-from ecgkit.models.small_llm import build_small_llm, load_llm, train_tokenizer
+from ecgkit.models.small_llm import build_small_llm, train_tokenizer
 from ecgkit.tasks import maml
 from ecgkit.types import ConfigError, ModelError
 

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.data.episodes import EpisodeSampler, sound_keys
+from ecgkit.models.llm_loading import load_llm
 from ecgkit.models.prefix_llm import PrefixLLM
-from ecgkit.models.small_llm import load_llm
 from ecgkit.tasks.engine import TrainLog, TrainSettings
 from ecgkit.tasks.llm_pretrain import pretrain_llm, question_lines
 from ecgkit.types import DataError
