@@ -11,51 +11,12 @@ from __future__ import annotations
 from ecgkit.reports.discrepancies_base import Discrepancy
 from ecgkit.reports.discrepancies_ecgqa import ECGQA
 from ecgkit.reports.discrepancies_esi import ESI
+from ecgkit.reports.discrepancies_fewshot import FEWSHOT
 
 DISCREPANCIES = (
     *ECGQA,
     *ESI,
-    # --- few-shot ---------------------------------------------------------------------------------
-    Discrepancy(
-        "few_question_blind", "Few-shot QA", "what the answer is read from",
-        "ECG prefix and question together",
-        "answer positions start before the question ends, so a short answer cannot depend on it",
-        "fewshot 0.1", "06 PROTOCOL = sound | reference",
-        "changing the question moved the logits by exactly 0",
-    ),
-    Discrepancy(
-        "few_accuracy", "Few-shot QA", "accuracy", "accuracy of the answers",
-        "share of right tokens at the true answer's length, a constant first token included",
-        "fewshot 0.2, 4", "06 PROTOCOL = sound | reference",
-        "for yes/no, 84.6 % would stand for about 69 % exact, if the paper used this code",
-    ),
-    Discrepancy(
-        "few_class_split", "Few-shot QA", "classes of meta-test",
-        "classes never met in meta-training",
-        "the loader passes the class list into another argument: both sides share classes",
-        "fewshot 0.3", "attributes are split before episodes are drawn",
-        "both sides had the same 8 classes where it was run",
-    ),
-    Discrepancy(
-        "few_inference", "Few-shot QA", "the evaluated mapper", "the meta-trained mapper",
-        "the inference script does not load it and evaluates a random one", "fewshot 0.4",
-        "notebook 06 evaluates what it trained",
-    ),
-    Discrepancy(
-        "few_outer_loss", "Few-shot QA", "outer loss", "query loss after adaptation",
-        "mean of the query losses after inner steps 2 to K (none for K = 1)", "fewshot 3",
-        "outer_steps of tasks.maml",
-    ),
-    Discrepancy(
-        "few_dropout", "Few-shot QA", "dropout in the mapper", "not said",
-        "always on, also while testing", "fewshot 2",
-        "06 PROTOCOL = sound | reference",
-    ),
-    Discrepancy(
-        "few_mapper", "Few-shot QA", "mapper types", "attention or MLP mapper",
-        "the flag is stored and never read; there is only the attention mapper", "fewshot 2",
-        "06 MAPPER = attention | linear | mlp",
-    ),
+    *FEWSHOT,
     # --- risk -------------------------------------------------------------------------------------
     Discrepancy(
         "risk_lead_attention", "HF risk", "lead-specific attention",

@@ -1,0 +1,110 @@
+"""Few-shot ECG-QA: where the paper and its released code disagree. See `discrepancies.py`.
+
+The switches named QUIRKS are words of that parameter under PROTOCOL = reference; what each is worth
+on the same episodes is measured by notebook 06 (metric `effect_<id>`).
+"""
+
+from __future__ import annotations
+
+from ecgkit.reports.discrepancies_base import Discrepancy
+
+_SYSTEM = "Few-shot QA"
+
+FEWSHOT = (
+    Discrepancy(
+        "few_question_blind", _SYSTEM, "what the answer is read from",
+        "ECG prefix and question together",
+        "answer positions start before the question ends, so a short answer cannot depend on it",
+        "fewshot 0.1", "06 QUIRKS question_blind",
+        "changing the question moved the logits by exactly 0",
+    ),
+    Discrepancy(
+        "few_accuracy", _SYSTEM, "accuracy", "accuracy of the answers",
+        "share of right tokens, a constant first token included", "fewshot 0.2, 4",
+        "06 QUIRKS bos_scored",
+        "for yes/no, 84.6 % would stand for about 69 % exact, if the paper used this code",
+    ),
+    Discrepancy(
+        "few_oracle_length", _SYSTEM, "where an answer ends", "not said",
+        "the true answer's length is given, no end is ever learned, and what is called generation "
+        "is the arg max of one forward pass", "fewshot 2, 4", "06 QUIRKS oracle_length",
+    ),
+    Discrepancy(
+        "few_class_split", _SYSTEM, "classes of meta-test",
+        "classes never met in meta-training",
+        "the loader passes the class list into another argument: both sides share classes",
+        "fewshot 0.3", "06 QUIRKS shared_classes",
+        "both sides had the same 8 classes where it was run",
+    ),
+    Discrepancy(
+        "few_attribute_split", _SYSTEM, "what unseen means", "unseen classes",
+        "answer yes to a finding may be in training and answer no to the same finding in testing",
+        "fewshot 1", "06 SPLIT_BY = attribute | class | none",
+    ),
+    Discrepancy(
+        "few_replacement", _SYSTEM, "support and query", "disjoint",
+        "drawn together with replacement, so a question can be support and query at once",
+        "fewshot 1", "06 QUIRKS with_replacement",
+        "2.5 to 20 % of the queries, for 200 to 23 questions a class",
+    ),
+    Discrepancy(
+        "few_episodes_twice", _SYSTEM, "number of episodes", "10,000 for training",
+        "each is appended twice, so half of that number are distinct", "fewshot 1",
+        "06 QUIRKS episodes_twice",
+    ),
+    Discrepancy(
+        "few_conflicts", _SYSTEM, "classes of a free draw", "not said",
+        "an episode mixes questions, so that which question it is says the answer",
+        "fewshot 1", "06 CONTRASTIVE = auto | on | off",
+        "the question alone answers 95 to 99 % of a 5-way verify draw",
+    ),
+    Discrepancy(
+        "few_choose_none", _SYSTEM, "choose questions answered by none", "one class",
+        "counted once under each option; a working class split would lose all but the answer both",
+        "fewshot 1, 6", "data.episodes: one class per pair and answer under sound",
+    ),
+    Discrepancy(
+        "few_inference", _SYSTEM, "the evaluated mapper", "the meta-trained mapper",
+        "the inference script does not load it and evaluates a random one", "fewshot 0.4",
+        "06 QUIRKS untrained_mapper",
+    ),
+    Discrepancy(
+        "few_outer_loss", _SYSTEM, "outer loss", "query loss after adaptation",
+        "mean of the query losses after inner steps 2 to K (none for K = 1)", "fewshot 3",
+        "06 OUTER_FROM",
+    ),
+    Discrepancy(
+        "few_dropout", _SYSTEM, "dropout in the mapper", "not said",
+        "always on, also while testing", "fewshot 2", "06 QUIRKS live_dropout",
+    ),
+    Discrepancy(
+        "few_mapper", _SYSTEM, "mapper types", "attention or MLP mapper",
+        "the flag is stored and never read; there is only the attention mapper", "fewshot 2",
+        "06 QUIRKS mapper_ignored, MAPPER = attention | mlp | linear | perceiver",
+    ),
+    Discrepancy(
+        "few_scale", _SYSTEM, "scale of the mapper's attention", "not said",
+        "one over the root of the whole width, not of a head's", "fewshot 2",
+        "models.prefix_mapper keeps the released scale",
+    ),
+    Discrepancy(
+        "few_encoder_mode", _SYSTEM, "the frozen ECG encoder", "frozen",
+        "left in training mode, so that its dropout is live, and run again at every call",
+        "fewshot 2, 6", "evaluation mode, once per record (tasks.ecg_features)",
+    ),
+    Discrepancy(
+        "few_frozen_flags", _SYSTEM, "unfreezing the language model", "a flag of the scripts",
+        "the flags change nothing: the model is always frozen", "fewshot 2",
+        "06 FROZEN_LM",
+    ),
+    Discrepancy(
+        "few_question_cut", _SYSTEM, "long questions", "not said",
+        "cut from the right at 30 tokens, which can cut the word Answer off", "fewshot 2",
+        "06 MAX_QUESTION",
+    ),
+    Discrepancy(
+        "few_bleu", _SYSTEM, "BLEU-4 of answers", "reported beside accuracy",
+        "of one-word answers, where it means nothing", "fewshot 4",
+        "06 reports text scores for answers in words only",
+    ),
+)  # fmt: skip
