@@ -1,0 +1,319 @@
+"""Asking: what is saved, recognised, adapted to and answered; the command and the widget."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from ecgkit import cli
+from ecgkit.config import FewShotConfig
+from ecgkit.data.ecgqa import open_questions
+from ecgkit.models.ecg_encoders import encoder_for, load_encoder, save_encoder
+from ecgkit.models.prefix_llm import PrefixLLM
+from ecgkit.models.prefix_mapper import build_mapper
+from ecgkit.models.small_llm import build_small_llm, train_tokenizer
+from ecgkit.tasks import ask_kinds, ecg_features, maml
+from ecgkit.tasks.ask import check_signal
+from ecgkit.tasks.fewshot_files import find_folder, load_fewshot, save_fewshot
+from ecgkit.tasks.fewshot_task import FewShotTask
+from ecgkit.types import LEADS, DataError, ECGRecord, ModelError
+
+AFIB = "Is atrial fibrillation present on this ECG?"
+
+
+@pytest.fixture(scope="module")
+def config() -> FewShotConfig:
+    return FewShotConfig.from_params({"preset": "tiny", "llm_width": 32, "mapper_heads": 4})
+
+
+@pytest.fixture(scope="module")
+def questions(config, tiny_cohort):
+    return open_questions(config, tiny_cohort, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def reader(questions) -> PrefixLLM:
+    torch.manual_seed(0)
+    texts = [f"Question: {q} ECG: Answer: yes no" for q in questions.table["question"].unique()]
+    tokenizer = train_tokenizer(texts, 400)
+    return PrefixLLM(build_small_llm(len(tokenizer), width=32, n_layers=2, n_heads=4), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def features(run_folder, tiny_cohort):
+    encoder = load_encoder(run_folder / "04_esi_pretraining" / "encoder")
+    return ecg_features.encoder_features(encoder, tiny_cohort, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run in which notebook 04 has left an encoder."""
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    save_encoder(
+        encoder_for("micro"), out / "04_esi_pretraining" / "encoder", fs=100, input="esi_preprocess"
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def mapper(features, reader):
+    torch.manual_seed(0)
+    return build_mapper("attention", features.shape[1], reader.width, 4, 4, dropout=0.5).eval()
+
+
+@pytest.fixture(scope="module")
+def run(run_folder, mapper, reader, features, questions, tiny_cohort, config):
+    """The same run after notebook 06."""
+    encoder = run_folder / "04_esi_pretraining" / "encoder"
+    folder = run_folder / "06_few_shot_qa" / "ask"
+    save_fewshot(folder, mapper, reader, features, questions, tiny_cohort, config, encoder)
+    return run_folder
+
+
+@pytest.fixture(scope="module")
+def answerer(run):
+    return load_fewshot(run)
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_examples_are_of_the_training_split_balanced_and_each_of_another_patient(
+    questions, config, tiny_cohort
+):
+    kinds = ask_kinds.collect_kinds(questions, config)
+    train, table = set(tiny_cohort.rows("train").tolist()), questions.table
+    asked = {(r.row1, r.question, ", ".join(r.answer)): r.split for r in table.itertuples()}
+    shown = [kind for kind in kinds if kind.rows]
+    assert len(shown) > 20
+    patients = tiny_cohort.table["patient_id"].to_numpy()
+    for kind in shown:
+        answers = [answer for _, answer in kind.examples]
+        assert set(answers) == {"yes", "no"} == set(kind.candidates)
+        assert max(map(answers.count, set(answers))) <= config.k_shot
+        assert set(kind.rows) <= train
+        assert len(set(patients[list(kind.rows)])) == len(kind.rows)
+        for row, (question, answer) in zip(kind.rows, kind.examples, strict=True):
+            assert asked[row, question, answer] == "train"
+
+
+def test_a_kind_with_one_answer_gets_no_examples(questions, config):
+    table = questions.table.copy()
+    mine = table["attribute"].map(lambda a: a == ["atrial fibrillation"])
+    table.loc[mine, "answer"] = [["no"]] * int(mine.sum())
+    kinds = ask_kinds.collect_kinds(dataclasses.replace(questions, table=table), config)
+    (kind,) = [k for k in kinds if k.attributes == ("atrial fibrillation",)]
+    assert kind.rows == () and kind.candidates == ("no", "yes")
+
+
+def test_what_is_loaded_embeds_and_answers_as_what_was_saved(
+    answerer, features, mapper, reader, tiny_cohort, questions, config
+):
+    standard = ecg_features.standardise(features, tiny_cohort.rows("train"))
+    record = tiny_cohort.record(5)
+    np.testing.assert_allclose(answerer.embed(record)[0].numpy(), standard[5], atol=1e-4)
+    (kind,) = [k for k in answerer.kinds if k.name == "1: atrial fibrillation"]
+    (raw,) = [k for k in ask_kinds.collect_kinds(questions, config) if k.name == kind.name]
+    np.testing.assert_allclose(
+        answerer.support[list(kind.rows)].numpy(), standard[list(raw.rows)], atol=1e-4
+    )
+    # Adapting by hand through the task that meta-training uses gives the same weights.
+    table = questions.table.iloc[: len(raw.rows)].reset_index(drop=True).copy()
+    table["row1"] = list(raw.rows)
+    table["question"] = [q for q, _ in raw.examples]
+    table["answer"] = [[a] for _, a in raw.examples]
+    alike = dataclasses.replace(questions, table=table)
+    task = FewShotTask(alike, standard, reader, "sound", "cpu")
+    positions = torch.arange(len(table))[None]
+    batch = task.batch(positions, positions)
+    support, query = task.embeddings(batch)
+    done = maml.inner_loop(
+        mapper, support, query, task.open_reader(batch), config.inner_steps, config.inner_lr
+    )
+    ours = answerer.adapted(kind)
+    for name, value in done.params.items():
+        torch.testing.assert_close(ours[name], value[0], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("missing,said", [
+    ("mapper", "mapper"), ("llm", "language model"), ("support.npz", "support.npz"),
+    ("encoder", "encoder"), ("ask.json", "ecgkit run 04 06"),
+])  # fmt: skip
+def test_a_missing_piece_is_named_with_the_notebook_to_run(run, tmp_path, missing, said):
+    folder = shutil.copytree(find_folder(run), tmp_path / "ask")
+    piece = folder / missing
+    shutil.rmtree(piece) if piece.is_dir() else piece.unlink()
+    with pytest.raises(ModelError, match=said) as error:
+        load_fewshot(folder)
+    assert "ecgkit run" in str(error.value) and "\n" not in str(error.value)
+
+
+# --- what is recognised ---------------------------------------------------------------------------
+
+
+def named(question, answerer) -> str:
+    kind, _ = ask_kinds.recognise(question, answerer.kinds)
+    return "" if kind is None else kind.in_words
+
+
+@pytest.mark.parametrize("question,about", [
+    (AFIB, "atrial fibrillation"),
+    ("does he have ATRIAL FIBRILLATION", "atrial fibrillation"),
+    ("Is there a first degree AV block?", "first degree av block"),
+    ("Would you say the qt interval is above the normal range?",
+     "above the normal range of qt interval"),
+    ("Is the moon full?", ""),
+    ("Is there a bundle branch block?", ""),  # which of them is not said
+])  # fmt: skip
+def test_a_question_is_recognised_by_the_attribute_it_names(answerer, question, about):
+    assert named(question, answerer) == about
+
+
+def test_every_known_wording_is_of_its_own_kind(answerer):
+    for kind in answerer.kinds:
+        found, known = ask_kinds.recognise(kind.wordings[0], answerer.kinds)
+        assert known and kind.wordings[0] in found.wordings
+
+
+def test_the_longer_name_wins(answerer):
+    (kind,) = [k for k in answerer.kinds if k.name == "1: atrial fibrillation"]
+    long = dataclasses.replace(kind, name="x", attributes=("fast atrial fibrillation",))
+    assert ask_kinds.recognise("Any fast atrial fibrillation?", [kind, long])[0] is long
+    assert ask_kinds.recognise("Any atrial fibrillation?", [kind, long])[0] is kind
+
+
+# --- what is answered -----------------------------------------------------------------------------
+
+
+def test_a_reply_holds_shares_of_all_candidates_and_is_repeated_exactly(answerer, run, tiny_cohort):
+    record = tiny_cohort.record(3)
+    reply = answerer.ask(record, AFIB)
+    assert reply.adapted_on > 0 and reply.about == "atrial fibrillation"
+    assert {answer for answer, _ in reply.candidates} == {"yes", "no"}
+    shares = [share for _, share in reply.candidates]
+    assert sum(shares) == pytest.approx(1, abs=1e-5) and shares == sorted(shares, reverse=True)
+    assert answerer.ask(record, AFIB) == reply == load_fewshot(run).ask(record, AFIB)
+
+
+def test_adapting_and_the_ecg_both_move_the_shares(answerer, tiny_cohort):
+    one, other = tiny_cohort.record(3), tiny_cohort.record(9)
+    kind, _ = ask_kinds.recognise(AFIB, answerer.kinds)
+    before = answerer.shares(AFIB, answerer.prefix(answerer.embed(one)), ("yes", "no"))
+    after = answerer.ask(one, AFIB).candidates
+    assert dict(before)["yes"] != pytest.approx(dict(after)["yes"], abs=1e-6)
+    moved = dict(answerer.ask(other, AFIB).candidates)["yes"]
+    assert moved != pytest.approx(dict(after)["yes"], abs=1e-7)
+    prefix = answerer.prefix(answerer.embed(one), answerer.adapted(kind))
+    many = answerer.probability(AFIB, prefix.expand(2, -1, -1), "yes", ("yes", "no"))
+    np.testing.assert_allclose(many, dict(after)["yes"], atol=1e-5)
+
+
+def test_an_unknown_question_is_answered_unadapted_and_says_so(answerer, tiny_cohort):
+    reply = answerer.ask(tiny_cohort.record(3), "Is the moon full?")
+    assert reply.adapted_on == 0 and reply.about == "" and "without adapting" in reply.note
+    assert {answer for answer, _ in reply.candidates} == {"yes", "no"}
+    hint = answerer.ask(tiny_cohort.record(3), "Any bundle branch block?").note
+    assert "bundle branch block" in hint
+    assert answerer.ask(tiny_cohort.record(3), "How old?").candidates == ()
+
+
+@pytest.mark.parametrize("question", ["", "  ", "why " * 61])
+def test_no_question_or_one_too_long_is_refused_in_a_sentence(answerer, tiny_cohort, question):
+    with pytest.raises(DataError, match="one question"):
+        answerer.ask(tiny_cohort.record(0), question)
+
+
+def test_the_own_rate_length_and_lead_order_do_not_matter(answerer, tiny_cohort):
+    record = tiny_cohort.record(5)
+    turned = record.select(tuple(reversed(record.leads)))
+    torch.testing.assert_close(answerer.embed(turned), answerer.embed(record))
+    fast = ECGRecord(np.repeat(record.signal, 5, 1), 500, record.leads, "fast")
+    assert answerer.fit(fast).shape == answerer.fit(record).shape == (12, 1000)
+    short = dataclasses.replace(record, signal=record.signal[:, :400])
+    assert "lasts 4 s of 10 s" in answerer.ask(short, AFIB).note
+    two = answerer.ask(record.select(("I", "II")), AFIB).note
+    assert "V6 are absent" in two and "lead I," not in two
+
+
+def test_a_bad_signal_is_refused_in_a_sentence(tiny_cohort):
+    record = tiny_cohort.record(0)
+
+    def refused(signal, leads=LEADS):
+        with pytest.raises(DataError) as error:
+            check_signal(ECGRecord(signal.astype(np.float32), 100, leads, 7), LEADS)
+        return str(error.value)
+
+    gap = record.signal.copy()
+    gap[4, 300:] = np.nan
+    assert "70% of lead aVL is missing" in refused(gap)
+    assert "flat in every lead" in refused(np.zeros((12, 1000)))
+    assert "check the units" in refused(1000 * record.signal)
+    assert "none of the leads" in str(
+        pytest.raises(DataError, check_signal, record.select(("I",)), ("V1",)).value
+    )
+    check_signal(record, LEADS)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_asks_an_ecg_of_the_cohort(run, answerer, tiny_cohort, capsys):
+    ecg_id = str(tiny_cohort.table["ecg_id"].iloc[3])
+    assert cli.main(["ask", ecg_id, AFIB, "--run", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    reply = answerer.ask(tiny_cohort.record(3), AFIB)
+    assert lines[0] == f"ECG {ecg_id}: {AFIB}" and lines[2].strip() == reply.answer
+    bars = [line for line in lines if "%" in line]
+    assert [bar.split()[0] for bar in bars] == [answer for answer, _ in reply.candidates]
+    assert len({bar.index("%") for bar in bars}) == 1  # aligned
+    assert f"Adapted on {reply.adapted_on} examples about atrial fibrillation." in lines
+    assert lines[-2:] == [
+        "Trained on simulated data.", "For research and teaching, not for diagnosis."
+    ]  # fmt: skip
+
+
+def test_the_command_asks_a_file_and_prints_json(run, answerer, tiny_cohort, tmp_path, capsys):
+    record = tiny_cohort.record(3)
+    path = tmp_path / "mine.csv"
+    np.savetxt(path, 1000 * record.signal.T, "%.5f", ",", header=",".join(LEADS), comments="")
+    arguments = ["ask", str(path), AFIB, "--run", str(run), "--fs", "100", "--units", "uV"]
+    assert cli.main([*arguments, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    expected = answerer.ask(record, AFIB)
+    assert body["record"] == "mine" and body["adapted_on"] == expected.adapted_on
+    assert body["candidates"]["yes"] == pytest.approx(dict(expected.candidates)["yes"], abs=1e-3)
+    assert body["simulated"] is True and "not for diagnosis" in body["warning"]
+    np.save(tmp_path / "mine.npy", record.signal)
+    arguments[1] = str(tmp_path / "mine.npy")
+    assert cli.main([*arguments[:-1], "mV", "--leads", ",".join(LEADS)]) == 0
+
+
+def test_the_command_asks_a_wfdb_record(run, answerer, tiny_cohort, capsys):
+    """A record of the simulated cohort, read from its own file at 500 Hz: nearly the same ECG."""
+    path = tiny_cohort.place.root / tiny_cohort.table["source_name"].iloc[3]
+    assert cli.main(["ask", str(path), AFIB, "--run", str(run), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    expected = dict(answerer.ask(tiny_cohort.record(3), AFIB).candidates)
+    assert body["record"] == path.name
+    assert body["candidates"]["yes"] == pytest.approx(expected["yes"], abs=0.02)
+
+
+@pytest.mark.parametrize("arguments,said", [
+    (["no-such-id", AFIB], "no ECG no-such-id"),
+    (["some/where", AFIB], "does not exist"),
+    (["gone.csv", AFIB, "--fs", "100"], "gone.csv does not exist"),
+    (["1", ""], "one question"),
+])  # fmt: skip
+def test_errors_of_the_command_are_sentences_with_code_2(run, capsys, arguments, said):
+    assert cli.main(["ask", *arguments, "--run", str(run)]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("ecgkit: ") and said in text and text.count("\n") == 1
+
+
+def test_a_run_without_notebook_06_says_what_to_run(tmp_path, capsys):
+    assert cli.main(["ask", "1", AFIB, "--run", str(tmp_path / "none")]) == 2
+    assert "ecgkit run 04 06" in capsys.readouterr().err
