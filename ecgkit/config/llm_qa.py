@@ -42,6 +42,14 @@ class LlmQaSettings(KitConfig):
         "sound | reference = the published matching, in which 'not sure' and names with capitals "
         "never count", "sound", choices=("sound", "reference"),
     )  # fmt: skip
+    llm_prompts: str = setting(
+        "sound | reference = as released: of twelve lead-wise views only lead I holds a signal; of "
+        "two ECGs whose leads are named only the first is shown", "sound",
+        choices=("sound", "reference"),
+    )  # fmt: skip
+    llm_max_tokens: int = setting(
+        "tokens an answer may have; a model that thinks first needs hundreds", 64
+    )
     allow_remote_text: bool = setting(
         "text of credentialed records (MIMIC) may leave this machine; ask your data use agreement",
         False,
@@ -60,6 +68,12 @@ class LlmQaSettings(KitConfig):
             raise ConfigError("LLM_URL needs LLM_MODEL, a model that the endpoint serves.")
         if self.llm_jobs < 1 or self.llm_examples < 0:
             raise ConfigError("LLM_JOBS must be at least 1 and LLM_EXAMPLES at least 0.")
+        if self.llm_max_tokens < 1:
+            raise ConfigError(f"LLM_MAX_TOKENS is {self.llm_max_tokens}; it must be at least 1.")
+        if min(self.llm_per_minute, self.llm_budget, self.llm_token_budget) < 0:
+            raise ConfigError(
+                "LLM_PER_MINUTE, LLM_BUDGET and LLM_TOKEN_BUDGET count from 0 (no limit)."
+            )
         if self.llm_budget and not self.llm_prices:
             raise ConfigError("LLM_BUDGET needs LLM_PRICES, or nothing can be counted against it.")
         self.prices()
