@@ -1,0 +1,540 @@
+"""Few-shot meta-learning: episodes per second of ours beside the published structure, in one run.
+
+5-way 5-shot 5-query episodes, 15 inner steps, 4 episodes per outer step, in the released layout
+(ECG first, the answer on top of the question), dropout off, so that both sides have the same
+numbers: losses and outer gradient are compared first. `published_fewshot.py` reads the query and
+writes its answers at every step; ours reads it at the steps whose loss counts, and at test after
+the last step alone, and takes the ECG embeddings from a file, which it reads in every step.
+Training is timed twice: with the published outer loss (theta_2 .. theta_K), and with that of
+theta_K alone (the query scored at the last step only), the same on both sides. A step is all that
+an update takes: inner loops, outer gradient, clipping, AdamW. Drawing and tokenising episodes is
+left out on both sides. The sides take turns; each counts at its quickest.
+
+The stub encoder is one convolution. With the real-size encoder (12 layers of width 768, 90 M
+parameters, random weights) one call on 25 ECGs is timed, and the published side pays it as often as
+it calls it; `--real-encoder N` runs N episodes of training in full instead.
+
+Memory is the peak of what PyTorch's allocator holds during the outer loss and gradient, above what
+stands before. The floor counts the matrix products of the language model that the episodes need:
+forward, and backward to the soft tokens; logits of answer tokens only.
+
+With a GPU, also episodes per s of ours with an 8B-shaped Llama (random weights, bf16).
+
+Prints machine, CPU model, threads and versions; the last line is JSON, all published / ours:
+train_ratio and test_ratio (time of an episode, stub encoder), encoder_ratio (the same in training
+with the real-size encoder against cached embeddings), memory_ratio (at 15 steps).
+Usage: python benchmarks/fewshot.py [--steps 15] [--tasks 4] [--test-tasks 16] [--repeats 3]
+           [--real-encoder 0] [--threads 2] [--device cpu] [--large | --smoke] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from published_fewshot import (
+    PublishedFewShot,
+    PublishedMapper,
+    PublishedTask,
+    meta_loss,
+    meta_step,
+    meta_test,
+)
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from train_step import product_speed
+
+from ecgkit import runtime
+from ecgkit.config import FewShotConfig
+from ecgkit.models.ecg_transformer import ECGTransformer, ECGTransformerConfig
+from ecgkit.models.prefix_llm import IGNORE, PrefixLLM
+from ecgkit.models.prefix_mapper import build_mapper
+from ecgkit.models.small_llm import train_tokenizer
+from ecgkit.tasks import maml
+from ecgkit.tasks.fewshot_task import FewShotTask
+from ecgkit.tasks.meta_methods import METHODS
+
+N_WAY, K_SHOT, N_QUERY, N_PREFIX, FEATURES = 5, 5, 5, 4, 768
+N_ECGS, N_SAMPLES = 400, 2500  # 5 s at 500 Hz
+SMALL = dict(vocab_size=1011, hidden_size=256, num_hidden_layers=4, num_attention_heads=4,
+             intermediate_size=688)  # fmt: skip
+QUICK = SMALL | dict(hidden_size=32, num_hidden_layers=2, intermediate_size=64)
+LARGE = dict(vocab_size=128_256, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32,
+             num_key_value_heads=8, intermediate_size=14_336)  # fmt: skip
+LR, OUTER_LR, EPISODES = 0.05, 5e-4, 10_000  # the published run
+PUBLISHED, OURS = "published", "ours"
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    torch.set_num_threads(args.threads)
+    print(runtime.environment_report())
+    print(f"{N_WAY}-way {K_SHOT}-shot, {N_QUERY} queries, {args.steps} inner steps, {args.tasks} "
+          f"episodes per outer step, {args.test_tasks} at test, {args.threads} threads, "
+          f"{args.device}")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(args, Path(folder))
+        compare(work, args)
+        train = turns("training, outer loss of theta_2 .. theta_K", work.train_sides(2), args)
+        last = turns(f"training, outer loss of theta_{args.steps} alone",
+                     work.train_sides(args.steps), args)  # fmt: skip
+        test = turns("testing, query scored at the last step", work.test_sides(), args)
+        sound = turns("sound layout, questions kept (ours alone)", work.sound_sides(2), args)
+        floor(work, {"training": train, "training, last": last, "testing": test}, sound, args)
+        with_encoder = real_encoder(work, train, test, args)
+        memory = memories(work, args)
+    if args.large or args.smoke or args.device == "cuda":
+        large(args)
+    print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}")
+    print(json.dumps({
+        "train_ratio": ratio(train), "test_ratio": ratio(test), "encoder_ratio": with_encoder,
+        "memory_ratio": memory,
+    }))  # fmt: skip
+
+
+def parse(argv) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=15, help="inner steps")
+    parser.add_argument("--tasks", type=int, default=4, help="episodes of one outer step")
+    parser.add_argument("--test-tasks", type=int, default=16, help="episodes ours tests at once")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of each side")
+    parser.add_argument("--real-encoder", type=int, default=0, metavar="N",
+                        help="episodes run in full with the real-size encoder")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--large", action="store_true", help="the 8B shape; what a GPU always does")
+    parser.add_argument("--smoke", action="store_true", help="the same code with a tiny shape")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.steps, args.tasks, args.test_tasks, args.repeats = 5, 2, 2, 1
+    return args
+
+
+def ratio(seconds: dict[str, float]) -> float:
+    return round(seconds[PUBLISHED] / seconds[OURS], 2)
+
+
+# --- the work -------------------------------------------------------------------------------------
+
+
+class StubEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv1d(12, FEATURES, kernel_size=50, stride=50)
+
+    def forward(self, ecg):  # (N, 12, S) -> (N, F)
+        return torch.tanh(self.body(ecg)).mean(-1)
+
+
+class RealEncoder(nn.Module):
+    """The published encoder's size; a frozen encoder should not drop out, so it does not."""
+
+    def __init__(self, quick: bool):
+        super().__init__()
+        sizes = {"dim": FEATURES, "n_layers": 1, "n_heads": 2, "ffn_dim": 32} if quick else {}
+        self.body = ECGTransformer(ECGTransformerConfig(**sizes)).eval()
+
+    def forward(self, ecg):
+        return self.body(ecg)["pooled"]
+
+
+def make_llm(sizes: dict, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """A Llama with random weights, written where it will stand and in its final type."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return LlamaForCausalLM(LlamaConfig(**sizes, max_position_embeddings=256)).eval()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def question_table() -> pd.DataFrame:
+    """20 classes (10 findings x yes/no) of 20 questions each, about random ECGs."""
+    rng, rows = np.random.default_rng(0), []
+    for finding in range(10):
+        for answer in ("yes", "no"):
+            text = f"Does this ECG show symptoms of finding number {finding}?"
+            rows += [(text, [answer], int(i)) for i in rng.integers(0, N_ECGS, 20)]
+    return pd.DataFrame(rows, columns=["question", "answer", "row1"])
+
+
+class Work:
+    """Episodes, weights and both sides on one device; the embeddings lie in a file."""
+
+    def __init__(self, args, folder: Path):
+        self.args, self.device = args, args.device
+        torch.manual_seed(0)
+        rng = np.random.default_rng(1)
+        self.ecgs = torch.from_numpy(
+            rng.standard_normal((N_ECGS, 12, N_SAMPLES), dtype=np.float32)
+        ).to(args.device)
+        self.encoder = StubEncoder().to(args.device).requires_grad_(False)
+        with torch.no_grad():
+            features = torch.cat([self.encoder(x) for x in self.ecgs.split(25)]).cpu().numpy()
+        self.cache = folder / "features.npy"
+        np.save(self.cache, features)
+        self.table = question_table()
+        self.tokenizer = make_tokenizer(self.table)
+        self.llm = make_llm(QUICK if args.quick else SMALL, args.device)
+        self.task = self.make_task(self.llm, "reference")
+        self.mapper = build_mapper("attention", FEATURES, self.task.reader.width, N_PREFIX, 8, 0.0)
+        self.mapper.to(args.device)
+
+    def make_task(self, llm, protocol: str) -> FewShotTask:
+        reader = PrefixLLM(llm, self.tokenizer)
+        questions = SimpleNamespace(table=self.table)
+        return FewShotTask(questions, np.load(self.cache), reader, protocol, self.device)
+
+    def positions(self, n_tasks: int, seed: int) -> dict[str, torch.Tensor]:
+        """Support and query positions of n episodes, class by class."""
+        rng, found = np.random.default_rng(seed), []
+        for _ in range(n_tasks):
+            classes = rng.permutation(20)[:N_WAY, None] * 20
+            found.append(classes + rng.permuted(np.tile(np.arange(20), (N_WAY, 1)), axis=1))
+        rows = torch.from_numpy(np.stack(found))  # (T, classes, 20)
+        ends = K_SHOT, K_SHOT + N_QUERY
+        return {"support": rows[..., : ends[0]].flatten(1),
+                "query": rows[..., ends[0] : ends[1]].flatten(1)}  # fmt: skip
+
+    def config(self, first: int) -> FewShotConfig:
+        return FewShotConfig.from_params(dict(
+            protocol="reference", n_way=N_WAY, inner_steps=self.args.steps, inner_lr=LR,
+            outer_from=first, device=self.device,
+        ))  # fmt: skip
+
+    # --- ours ---
+
+    def our_loss(self, task, mapper, n_tasks: int, seed: int, first: int):
+        task.features = torch.from_numpy(np.load(self.cache)).to(self.device)
+        return METHODS["maml"](task, mapper, self.positions(n_tasks, seed), self.config(first))
+
+    def our_step(self, task, n_tasks: int, first: int):
+        """An outer step as a function of the seed of its episodes, on a mapper of its own."""
+        mapper, optimiser = self._trainable(self.mapper)
+
+        def step(seed: int) -> None:
+            loss = self.our_loss(task, mapper, n_tasks, seed, first)["loss"]
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(mapper.parameters(), 1.0)
+            optimiser.step()
+
+        return step
+
+    def our_test(self, task, n_tasks: int, seed: int) -> maml.Adaptation:
+        task.features = torch.from_numpy(np.load(self.cache)).to(self.device)
+        batch, last = task.batch(**self.positions(n_tasks, seed)), {self.args.steps}
+        return maml.inner_loop(
+            self.mapper, *task.embeddings(batch), task.open_reader(batch), self.args.steps, LR,
+            score_at=last,
+        )  # fmt: skip
+
+    def _trainable(self, mapper):
+        mapper = copy.deepcopy(mapper).train()
+        return mapper, torch.optim.AdamW(mapper.parameters(), lr=OUTER_LR, weight_decay=0.01)
+
+    # --- published ---
+
+    def published(self, encoder: nn.Module | None = None) -> PublishedFewShot:
+        mapper = PublishedMapper(FEATURES, self.task.reader.width, N_PREFIX).to(self.device)
+        mapper.load_state_dict(self.mapper.state_dict())
+        eos = self.tokenizer.eos_token_id
+        return PublishedFewShot(encoder or self.encoder, mapper, self.llm, eos)
+
+    def published_tasks(self, n_tasks: int, seed: int) -> list[PublishedTask]:
+        """The same episodes: signals, padded questions, answers padded with the end of text."""
+        found, task = [], self.task
+        targets = task.targets.masked_fill(task.targets == IGNORE, self.tokenizer.eos_token_id)
+        places = self.positions(n_tasks, seed)
+        for rows in zip(places["support"], places["query"], strict=True):
+            parts = [(self.ecgs[task.record[x]], task.question_ids[task.text[x]],
+                      targets[task.answer[x]]) for x in rows]  # fmt: skip
+            found.append(PublishedTask(*parts))
+        return found
+
+    # --- what takes turns: name -> (episodes of a call, function of a seed) ---
+
+    def train_sides(self, first: int) -> dict:
+        model, n = self.published(), self.args.tasks
+        optimiser = torch.optim.AdamW(model.mapper.parameters(), lr=OUTER_LR, weight_decay=0.01)
+
+        def published(seed: int) -> None:
+            tasks = self.published_tasks(n, seed)
+            meta_step(model, optimiser, tasks, self.args.steps, LR, first)
+
+        return {PUBLISHED: (n, published), OURS: (n, self.our_step(self.task, n, first))}
+
+    def test_sides(self) -> dict:
+        model, n = self.published(), self.args.test_tasks
+        few = min(n, self.args.tasks)  # one after the other: their number does not matter
+        return {
+            PUBLISHED: (few, lambda seed: meta_test(
+                model, self.published_tasks(few, seed), self.args.steps, LR)),
+            OURS: (n, lambda seed: self.our_test(self.task, n, seed)),
+        }  # fmt: skip
+
+    def sound_sides(self, first: int) -> dict:
+        n = self.args.tasks
+        return {OURS: (n, self.our_step(self.make_task(self.llm, "sound"), n, first))}
+
+
+def make_tokenizer(table: pd.DataFrame):
+    """A word piece each for yes and no, so that all answers are as long as each other."""
+    texts = [f"Question: {q}Answer: " for q in table["question"]] + ["yes", "no", " yes no"] * 50
+    return train_tokenizer(texts, SMALL["vocab_size"])
+
+
+# --- the same numbers -----------------------------------------------------------------------------
+
+
+def compare(work: Work, args) -> None:
+    """Raises SystemExit where losses (1e-4) or outer gradient (1e-5 relative) are not those of the
+    published side.
+    """
+    model, seed = work.published(), 99
+    for first in (2, args.steps):
+        model.decode = False
+        theirs = meta_loss(model, work.published_tasks(2, seed), args.steps, LR, first)
+        names, parameters = zip(*model.mapper.named_parameters(), strict=True)
+        slopes = dict(zip(names, torch.autograd.grad(theirs, parameters), strict=True))
+        work.mapper.zero_grad()
+        ours = work.our_loss(work.task, work.mapper, 2, seed, first)["loss"]
+        ours.backward()
+        gap = abs(float(ours.detach()) - float(theirs.detach()))
+        norm = {name: float(g.norm()) for name, g in slopes.items()}
+        off = {name: float((p.grad - slopes[name]).norm()) / norm[name]
+               for name, p in work.mapper.named_parameters() if name != "key.bias"}  # fmt: skip
+        worst = max(off, key=off.get)
+        work.mapper.zero_grad()
+        print(f"outer loss from theta_{first}: {float(theirs.detach()):.4f}, ours off by {gap:.1e}; outer "
+              f"gradient off by {off[worst]:.1e} of its norm at most ({worst}; the key's bias has "
+              "no gradient)")  # fmt: skip
+        if not (gap < 1e-4 and off[worst] < 1e-5):
+            raise SystemExit("The two do not compute the same; their times say nothing.")
+    compare_test(work, model, args)
+
+
+def compare_test(work: Work, model, args) -> None:
+    model.decode = True
+    losses, scores = meta_test(model, work.published_tasks(2, 98), args.steps, LR)
+    done = work.our_test(work.task, 2, 98).query[args.steps]
+    gap = float((losses[:, -1] - done["loss"].mean(1).cpu()).abs().max())
+    counted = done.get("released", done["tokens"]).mean(1).cpu()
+    print(f"test: query loss after the last step off by {gap:.1e}, share of right tokens "
+          f"{scores[:, -1].mean():.3f} and {counted.mean():.3f}")  # fmt: skip
+    if not (gap < 1e-4 and torch.allclose(scores[:, -1], counted, atol=1e-4)):
+        raise SystemExit("The two do not compute the same; their times say nothing.")
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def turns(title: str, sides: dict, args) -> dict[str, float]:
+    """Seconds per episode of each side, at its quickest; prints medians and CPU time too."""
+    wall, cpu = {name: [] for name in sides}, {name: [] for name in sides}
+    for name, (_, call) in sides.items():
+        if name == OURS:  # the published side is slow enough not to need it
+            call(0)
+    for i in range(args.repeats):
+        for name in list(sides)[:: 1 if i % 2 == 0 else -1]:
+            n, call = sides[name]
+            start, used = now(args), time.process_time()
+            call(i + 1)
+            wall[name].append((now(args) - start) / n)
+            cpu[name].append((time.process_time() - used) / n)
+    best = {name: min(x) for name, x in wall.items()}
+    for name in sides:
+        print(f"{title}: {name} {best[name]:.3g} s per episode (median "
+              f"{np.median(wall[name]):.3g}, CPU time {min(cpu[name]):.3g})")  # fmt: skip
+    if PUBLISHED in sides:
+        print(f"  ratio {ratio(best):.2f}, of medians "
+              f"{np.median(wall[PUBLISHED]) / np.median(wall[OURS]):.2f}, of CPU times "
+              f"{min(cpu[PUBLISHED]) / min(cpu[OURS]):.2f}")  # fmt: skip
+    return best
+
+
+def now(args) -> float:
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def real_encoder(work: Work, train: dict, test: dict, args) -> float:
+    """Prints the cost of encoding; returns published / ours seconds per episode in training."""
+    torch.manual_seed(0)
+    encoder = RealEncoder(args.quick).to(args.device).requires_grad_(False)
+    n_rows, n_calls = N_WAY * K_SHOT, 2 * args.steps + 1
+    one_call = encoding_seconds(encoder, work.ecgs[:n_rows], args)
+    print(f"real-size encoder ({sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} M "
+          f"parameters): {one_call / n_rows:.3g} s per ECG; the published loop calls it {n_calls} "
+          f"times on {n_rows} ECGs per episode, ours once per ECG and run: "
+          f"{one_call / n_rows * N_ECGS:.3g} s for {N_ECGS}, not in its time below")  # fmt: skip
+    theirs = {"training": train[PUBLISHED] + n_calls * one_call,
+              "testing": test[PUBLISHED] + n_calls * one_call}  # fmt: skip
+    how = "stub episode + calls x one call"
+    if args.real_encoder:
+        model, how = work.published(encoder), f"{args.real_encoder} episodes in full"
+        optimiser = torch.optim.AdamW(model.mapper.parameters(), lr=OUTER_LR)
+        start = now(args)
+        for i in range(args.real_encoder):
+            meta_step(model, optimiser, work.published_tasks(1, i), args.steps, LR)
+        theirs["training"] = (now(args) - start) / args.real_encoder
+    for name, ours in (("training", train[OURS]), ("testing", test[OURS])):
+        print(f"{name} with it: published {theirs[name]:.4g} s per episode "
+              f"({how if name == 'training' else 'stub episode + calls x one call'}), ours "
+              f"{ours:.3g}, ratio {theirs[name] / ours:.0f}")  # fmt: skip
+    return round(theirs["training"] / train[OURS], 1)
+
+
+@torch.no_grad()
+def encoding_seconds(encoder, ecgs, args) -> float:
+    """Of one call, the quicker of two after a small one."""
+    encoder(ecgs[:2])
+    seconds = []
+    for _ in range(2):
+        start = now(args)
+        encoder(ecgs)
+        seconds.append(now(args) - start)
+    return min(seconds)
+
+
+# --- floor ----------------------------------------------------------------------------------------
+
+
+def reading_flops(config, n_tokens: int, n_answer: int, n_before: int = 0) -> float:
+    """Operations (2 per multiply-add) of one forward pass of the language model over one row:
+    n_tokens new ones behind n_before kept ones, logits of n_answer. A backward pass to the inputs
+    of a frozen model takes as many again, and the two products of attention once more.
+    """
+    width, head = config.hidden_size, config.head_dim
+    heads, kept = config.num_attention_heads * head, config.num_key_value_heads * head
+    layer = 2 * width * (heads + kept) + 3 * width * config.intermediate_size
+    pairs = n_tokens * n_before + n_tokens * (n_tokens + 1) / 2
+    macs = config.num_hidden_layers * (n_tokens * layer + 2 * pairs * heads)
+    return 2 * (macs + n_answer * width * config.vocab_size)
+
+
+def episode_flops(work: Work, n_counted: int, n_scored: int) -> float:
+    """What an episode needs: support and counted query rows forward and back, scored ones forward.
+
+    In the released layout: soft tokens and all answer tokens but the last.
+    """
+    n_answer = int((work.task.targets >= 0).sum(1).max())
+    once = reading_flops(work.llm.config, N_PREFIX + n_answer - 1, n_answer)
+    rows = N_WAY * (K_SHOT * work.args.steps + N_QUERY * n_counted)
+    return once * (2 * rows + N_WAY * N_QUERY * n_scored)
+
+
+def floor(work: Work, times: dict, sound: dict, args) -> None:
+    """Prints how much of the machine's matrix speed the needed products use."""
+    speed = product_speed(torch.float32, args, 256 if args.quick else 2048)
+    needed = {
+        "training": episode_flops(work, args.steps - 1, 0),
+        "training, last": episode_flops(work, 1, 0),
+        "testing": episode_flops(work, 0, 1),
+    }
+    print(f"large fp32 matrix product: {speed / 1e9:,.0f} GFLOP/s")
+    for name, flops in needed.items():
+        seconds = times[name][OURS]
+        print(f"floor of {name}: {flops / 1e9:.3g} GFLOP per episode, {flops / speed:.3g} s; ours "
+              f"{flops / seconds / 1e9:,.0f} GFLOP/s ({flops / seconds / speed:.0%})")  # fmt: skip
+    print(f"sound layout: {sound[OURS] / times['training'][OURS]:.2f} times the released layout")
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def memories(work: Work, args) -> float:
+    """Prints peaks of both sides at few and all inner steps; returns published / ours at all."""
+    model, n, steps = work.published(), args.tasks, args.steps
+    model.decode = False  # its graph is thrown away at once, so it adds nothing to the peak
+    found = {}
+    for k in sorted({max(3, steps // 3), steps}):  # from 3 on support and query are read at once
+        args.steps = k
+        found[OURS, k] = peak(
+            lambda: work.our_loss(work.task, work.mapper, n, 1, 2)["loss"].backward(), args
+        )
+        found[PUBLISHED, k] = peak(
+            lambda k=k: meta_loss(model, work.published_tasks(n, 1), k, LR).backward(), args
+        )
+        print(f"memory at {k} inner steps: published {found[PUBLISHED, k] / 1e6:,.0f} MB, ours "
+              f"{found[OURS, k] / 1e6:,.0f} MB")  # fmt: skip
+        work.mapper.zero_grad()
+        model.zero_grad()
+    ks = sorted({k for _, k in found})
+    growth = found[OURS, ks[-1]] / found[OURS, ks[0]]
+    print(f"ours at {ks[-1]} steps holds {growth:.3f} times what it holds at {ks[0]}")
+    if growth > 1.02:
+        raise SystemExit("Ours keeps more with more inner steps; it should not.")
+    return round(found[PUBLISHED, ks[-1]] / found[OURS, ks[-1]], 1)
+
+
+def peak(call, args) -> float:
+    """Bytes at most alive during the call, above what stood before."""
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        call()
+    events = (e for e in found.profiler.kineto_results.events() if e.name() == "[memory]")
+    return float(np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]).max())
+
+
+# --- an 8B-shaped model ---------------------------------------------------------------------------
+
+
+def large(args) -> None:
+    """Prints episodes per s, memory and hours of the published run; ours, bf16, both layouts."""
+    sizes = LARGE if not args.smoke else QUICK
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(args, Path(folder))
+        work.llm = make_llm(sizes, args.device, torch.bfloat16)
+        work.mapper = build_mapper("attention", FEATURES, sizes["hidden_size"], N_PREFIX, 8, 0.0)
+        work.mapper.to(args.device)
+        n_parameters = sum(p.numel() for p in work.llm.parameters())
+        for protocol in ("reference", "sound"):
+            work.task = work.make_task(work.llm, protocol)
+            report_large(work, protocol, n_parameters, args)
+
+
+def report_large(work: Work, protocol: str, n_parameters: int, args) -> None:
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    train = quickest(work.our_step(work.task, args.tasks, 2), args) / args.tasks
+    test = quickest(lambda seed: work.our_test(work.task, args.test_tasks, seed), args)
+    test /= args.test_tasks
+    used = torch.cuda.max_memory_allocated() / 1e9 if args.device == "cuda" else float("nan")
+    print(f"Llama of {n_parameters / 1e9:.3g} B parameters, bf16, {protocol} layout: training "
+          f"{1 / train:.3g} episodes per s ({args.tasks} at once), testing {1 / test:.3g} "
+          f"({args.test_tasks} at once), {used:.3g} GB in all, {EPISODES * train / 3600:.3g} h for "
+          f"{EPISODES:,} episodes")  # fmt: skip
+
+
+def quickest(call, args) -> float:
+    """Seconds, the best of `repeats` after a warm-up."""
+    call(0)
+    seconds = []
+    for i in range(args.repeats):
+        start = now(args)
+        call(i + 1)
+        seconds.append(now(args) - start)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    main()
