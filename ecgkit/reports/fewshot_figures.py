@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 
 from ecgkit.reports import style
 
-_SIDES = ("support", "query")
+_SIDES = {"support": "support: answers given, to adapt to", "query": "query: answers asked"}
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CONTROLS = ("shuffled", "mean", "question only", "ECG only")  # how the names of controls begin
 
 
 @style.in_style
@@ -24,48 +26,89 @@ def plot_episode(
     cohort,
     questions,
     episode,
-    n_rows: int = 4,
+    n_rows: int | None = None,
     lead: str = "II",
     seconds: float = 4.0,
     title: str = "",
 ) -> Figure:
-    """Support left, query right: one lead of each ECG in mV with its question; support shows its
-    answer, query asks.
+    """Support left, query right: one lead of each ECG in mV under its question; support shows class
+    and answer, query asks.
 
-    Rows alternate between the episode's classes, so that each is seen.
+    Classes go by letter as well as by colour and take turns down the rows; `n_rows` is by default
+    one row per class, at least 4.
     """
-    figure, axes = style.new_figure(
-        n_rows, 2, (10.5, 1.25 * n_rows + 0.9), sharex=True, sharey=True, squeeze=False
-    )
-    n_samples = round(seconds * cohort.store.fs)
-    channel = cohort.store.leads.index(lead)
+    n_ways = len(episode.names)
+    n_rows = min(n_rows or max(4, n_ways), len(episode.support), len(episode.query))
+    names = _class_names(episode.names)
+    size = (11.0, 1.32 * n_rows + 0.17 * sum(name.count("\n") + 1 for name in names) + 1.1)
+    figure, axes = style.new_figure(n_rows, 2, size, sharex=True, sharey=True, squeeze=False)
     for column, side in enumerate(_SIDES):
-        chosen = _in_turn(getattr(episode, side), getattr(episode, f"{side}_class"), n_rows)
-        rows = questions.table.iloc[chosen]
-        signals = cohort.store.read(rows["row1"].to_numpy())[:, channel, :n_samples]  # (n_rows, T)
-        for ax, signal, row in zip(axes[:, column], signals, rows.itertuples(), strict=False):
-            ax.plot(
-                np.arange(len(signal)) / cohort.store.fs, signal, color=style.TRACE, linewidth=0.8
-            )
-            said = ", ".join(row.answer) if side == "support" else "?"
-            text = textwrap.shorten(row.question, 76, placeholder=" ...")
-            ax.set_title(f"{text}  {said}", fontsize=8, fontweight="normal", pad=2)
+        positions, classes = getattr(episode, side), getattr(episode, f"{side}_class")
+        chosen = _in_turn(classes, n_rows)
+        rows = questions.table.iloc[positions[chosen]]
+        signals = _strips(cohort, rows["row1"].to_numpy(), lead, seconds)
+        for ax, signal, row, k in zip(
+            axes[:, column], signals, rows.itertuples(), classes[chosen], strict=False
+        ):
+            ax.plot(np.arange(len(signal)) / cohort.store.fs, signal, color=style.TRACE, lw=0.8)
+            said = ", ".join(row.answer) if side == "support" else ""
+            _head(ax, row.question, said, int(k))
+        axes[0, column].set_title(_SIDES[side] + "\n\n", fontsize=10, pad=8)
     for ax in axes.flat:
         ax.set_facecolor(style.PAPER_BACK)
         ax.grid(True, color=style.PAPER_GRID_FINE)
+    low, high = axes[0, 0].get_ylim()
+    axes[0, 0].set_ylim(low, high + 0.35 * (high - low))  # room for the answers
     figure.supylabel(f"lead {lead} (mV)", fontsize=9)
-    figure.supxlabel(
-        "support: answers given, to adapt on (left)  |  query: answers asked (right); seconds",
-        fontsize=9,
-    )
-    figure.suptitle(title, fontsize=11, fontweight="bold")
+    figure.supxlabel("seconds\n" + "\n".join(names), fontsize=8.5, x=0.04, ha="left")
+    figure.suptitle(
+        textwrap.shorten(title, 110, placeholder=" ..."), fontsize=11, fontweight="bold",
+        x=0.04, ha="left",
+    )  # fmt: skip
     return figure
 
 
-def _in_turn(positions: np.ndarray, classes: np.ndarray, n: int) -> np.ndarray:
-    """The first `n` positions when classes take turns."""
+def _strips(cohort, rows: np.ndarray, lead: str, seconds: float) -> np.ndarray:
+    """(n, T) mV of one lead."""
+    channel = cohort.store.leads.index(lead)
+    return cohort.store.read(rows)[:, channel, : round(seconds * cohort.store.fs)]
+
+
+def _in_turn(classes: np.ndarray, n: int) -> np.ndarray:
+    """Which rows are the first `n` when classes take turns."""
     turn = np.array([np.sum(classes[:i] == c) for i, c in enumerate(classes)])
-    return positions[np.lexsort((classes, turn))][:n]
+    return np.lexsort((classes, turn))[:n]
+
+
+def _head(ax, question: str, said: str, k: int) -> None:
+    """Above a strip its question in at most two lines; at its left a badge with class (support) or
+    question mark (query), at its right the answer.
+    """
+    lines = textwrap.wrap(question, 74)
+    text = "\n".join([*lines[:1], textwrap.shorten(" ".join(lines[1:]), 74, placeholder=" ...")])
+    ax.annotate(text.strip(), (0.045, 1), xycoords="axes fraction", xytext=(0, 3), fontsize=8,
+                textcoords="offset points", va="bottom")  # fmt: skip
+    colour = style.COLOURS[k % len(style.COLOURS)] if said else style.MUTED
+    badge = {"boxstyle": "circle,pad=0.25", "facecolor": colour, "edgecolor": "none"}
+    ax.annotate(_LETTERS[k] if said else "?", (0.015, 1), xycoords="axes fraction", xytext=(0, 8),
+                textcoords="offset points", color="white", weight="bold", fontsize=8.5,
+                ha="center", va="center", bbox=badge, gid="badge")  # fmt: skip
+    if said:
+        box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": colour, "lw": 1.2}
+        ax.annotate(textwrap.shorten(said, 60, placeholder=" ..."), (0.99, 0.94), weight="bold",
+                    xycoords="axes fraction", fontsize=8, ha="right", va="top", bbox=box,
+                    gid="answer")  # fmt: skip
+    ax.set_title(" \n ", fontsize=8, pad=2)  # room for the question
+
+
+def _class_names(names: tuple[str, ...], width: int = 150) -> list[str]:
+    """`A  6: sinus rhythm = yes`; a long list of attributes is cut, the answer never."""
+    found = []
+    for letter, name in zip(_LETTERS, names, strict=False):
+        base, _, answer = name.rpartition(" = ")
+        short = textwrap.shorten(base, 90, placeholder=" ...")
+        found.append("\n".join(textwrap.wrap(f"{letter}  {short} = {answer}", width)))
+    return found
 
 
 @style.in_style
@@ -75,22 +118,32 @@ def plot_adaptation(
     chance: float | None = 0.5,
     title: str = "",
     simulated: bool = False,
+    ceiling: float | None = None,
 ) -> Figure:
     """Score by inner step with its 95 % band, one line per entry: tables with columns step, mean,
     low, high.
+
+    Entries named as in `CONTROLS` are dashed. `ceiling`: what the question alone could reach.
     """
-    figure, ax = style.new_figure(1, 1, (6.6, 3.8))
+    figure, ax = style.new_figure(1, 1, (6.6, 4.4))
     for (name, table), colour in zip(curves.items(), style.COLOURS, strict=False):
-        ax.plot(table["step"], table["mean"], marker="o", markersize=4, color=colour, label=name)
+        line = "--" if name.startswith(CONTROLS) else "-"
+        ax.plot(
+            table["step"], table["mean"], line, marker="o", markersize=4, color=colour, label=name
+        )
         ax.fill_between(
             table["step"], table["low"], table["high"], color=colour, alpha=0.15, linewidth=0
         )
+    if ceiling is not None:
+        label = f"most that the question alone allows ({ceiling:.2f})"
+        ax.axhline(ceiling, color=style.INK, linestyle="-.", linewidth=1, label=label)
     if chance is not None:
-        ax.axhline(chance, color=style.MUTED, linestyle=":", linewidth=1, label="coin toss")
+        label = f"chance ({chance:.2f})"
+        ax.axhline(chance, color=style.MUTED, linestyle=":", linewidth=1.2, label=label)
     ax.set(xlabel="inner step (0 = before adaptation)", ylabel=ylabel, ylim=(0, 1.02))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_title(title + (" (simulated ECGs)" if simulated else ""))
-    ax.legend(loc="lower right")
+    ax.set_title(style.mark_simulated(title, simulated))
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -127,7 +180,7 @@ def plot_before_after(
     counts = [f"{name}\n{int(row['n'])} episodes" for name, row in gains.items()]
     ax.set_xticks(range(len(gains)), counts)
     ax.set(ylabel=ylabel, ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
-    ax.set_title(title + (" (simulated ECGs)" if simulated else ""))
+    ax.set_title(style.mark_simulated(title, simulated))
     ax.legend(loc="upper left", ncols=2)
     return figure
 
