@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("record", help="path of the record")
     plot.add_argument("--fs", type=float, help="sampling rate in Hz (CSV and NPY)")
     plot.add_argument("--leads", help="comma-separated lead names (NPY, or CSV without a header)")
-    plot.add_argument("--units", default="mV", help="mV | uV | V")
+    plot.add_argument("--units", default="mV", help="mV | uV | V (CSV and NPY)")
     plot.add_argument("--out", default="ecg.png", help="picture to write")
     plot.set_defaults(action=_plot)
 
@@ -164,11 +164,9 @@ def _doctor(args) -> int:
 
 
 def _plot(args) -> int:
-    from ecgkit.data.own_ecg import read_own_ecg
     from ecgkit.reports.paper import plot_ecg
 
-    leads = tuple(args.leads.split(",")) if args.leads else None
-    record = read_own_ecg(args.record, fs=args.fs, leads=leads, units=args.units)
+    record = cli_ask.read_file(args.record, args.fs, args.leads, args.units)
     plot_ecg(record, title=f"{record.ecg_id}").savefig(args.out)
     print(f"{args.out}  ({NOT_FOR_DIAGNOSIS})")
     return 0

@@ -53,14 +53,20 @@ def find_record(
     name: str, answerer, fs: float | None = None, leads: str | None = None, units: str = "mV"
 ) -> ECGRecord:
     """The ECG of a file, or that of the cohort with this id; DataError where it is neither."""
+    path = Path(name).expanduser()
+    if path.suffix or path.exists() or path.with_name(f"{path.name}.hea").exists():
+        return read_file(name, fs, leads, units)
+    return _of_cohort(name, answerer)
+
+
+def read_file(
+    name: str, fs: float | None = None, leads: str | None = None, units: str = "mV"
+) -> ECGRecord:
+    """The ECG of a file; `units` count for CSV and NPY alone, as a WFDB header states its own."""
     from ecgkit.data.own_ecg import read_own_ecg
 
-    path = Path(name).expanduser()
-    if path.suffix.lower() in (".csv", ".txt", ".tsv", ".npy"):
-        return read_own_ecg(path, fs=fs, leads=leads, units=units)
-    if path.exists() or path.with_name(f"{path.name}.hea").exists():
-        return read_own_ecg(path, fs=fs, leads=leads)
-    return _of_cohort(name, answerer)
+    plain = Path(name).suffix.lower() in (".csv", ".txt", ".tsv", ".npy")
+    return read_own_ecg(name, fs=fs, leads=leads or None, units=units if plain else None)
 
 
 def _of_cohort(name: str, answerer) -> ECGRecord:

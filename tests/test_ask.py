@@ -302,6 +302,12 @@ def test_the_command_asks_a_wfdb_record(run, answerer, tiny_cohort, capsys):
     assert body["candidates"]["yes"] == pytest.approx(expected["yes"], abs=0.02)
 
 
+def test_plot_takes_a_wfdb_record_without_options(tiny_cohort, tmp_path, capsys):
+    path = tiny_cohort.place.root / tiny_cohort.table["source_name"].iloc[3]
+    assert cli.main(["plot", str(path), "--out", str(tmp_path / "ecg.png")]) == 0
+    assert (tmp_path / "ecg.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("arguments,said", [
     (["no-such-id", AFIB], "no ECG no-such-id"),
     (["some/where", AFIB], "does not exist"),
