@@ -32,17 +32,20 @@ class EpisodeSettings(KitConfig):
         "under reference (as released)", "", choices=("", "attribute", "class", "none"),
     )  # fmt: skip
     split_seed: int = setting("seed of that division", 222)
+    split_file: str = setting("split.json of an earlier run to use again; '' = divide anew", "")
     train_fraction: float = setting("share of it that meta-training may ask about", 0.8)
     min_samples: int = setting(
         "patients (reference: questions) a class must have; 0 = K_SHOT + N_QUERY (reference: the "
         "published minima)", 0,
     )  # fmt: skip
     keep_conflicting: bool = setting(
-        "keep templates 4, 14, 17, 26, 28, 31, 40, whose class keys mix questions", False
-    )
+        "keep templates 4, 14, 17, 26, 28, 31, 40, whose published class keys mix questions (sound "
+        "keys then tell them apart)", False,
+    )  # fmt: skip
     mix_questions: bool = setting(
-        "support and query of a class may word different questions (published dif_exp=1)", True
-    )
+        "support and query of a class may be of several question_ids (published dif_exp=1); False: "
+        "of one (0, its default)", True,
+    )  # fmt: skip
     repeats: int = setting("how often the support set is shown again", 0)
     n_test_episodes: int = setting(
         "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=320, paper=1000
@@ -72,6 +75,11 @@ class EpisodeSettings(KitConfig):
                 f"N_WAY is {self.n_way} but episodes are contrastive: yes and no come in pairs, so "
                 "give an even N_WAY, or CONTRASTIVE=off, under which the question alone gives "
                 "most answers away."
+            )
+        if self.same_question and self.question_type == "single-choose" and self.n_way > 4:
+            raise ConfigError(
+                f"N_WAY is {self.n_way} but a choose question has four answers at most (one, the "
+                "other, both, none); give N_WAY up to 4, or CONTRASTIVE=off."
             )
         if not 0 < self.train_fraction < 1:
             raise ConfigError(

@@ -1,40 +1,50 @@
-"""N-way K-shot episodes over ECG-QA questions: a class is a question with its answer fixed.
+"""N-way K-shot episodes over ECG-QA questions, drawn lazily.
 
 Two protocols (Tang et al., CHIL 2025):
 - "sound": attributes of test episodes never stand in a training episode (by name: near-synonyms
   such as first degree block and a long PR interval may); an episode draws without replacement, and
-  each of its questions is about another patient;
-- "reference": as the released loader works: conflicting templates left out, classes shared by
-  training and test, draws with replacement, so a question can be support and query at once.
+  each of its questions is about another patient. With `same_question` its classes are answers to
+  one question (verify: yes against no), so that the question alone gives nothing away;
+- "reference": the published classes and minima over all splits, with the faults of the released
+  loader as `quirks`: "with_replacement" (a question can be support and query at once),
+  "shared_classes" (training and test share them), "episodes_twice" (2i and 2i + 1 are the same).
+Conflicting templates are left out of both.
 
 Usage:
-    sampler = EpisodeSampler(questions, "single-verify", n_way=2, k_shot=5, n_query=5, part="test")
+    sampler = EpisodeSampler(questions, "single-verify", n_way=2, k_shot=5, n_query=5, part="test",
+                             same_question=True)
     episode = sampler[0]          # seeded by its number: the same episode on every call and machine
     episode.support, episode.query           # positions in questions.table, (N * K,) and (N * Q,)
+    sampler.ceiling(range(100))              # what the question alone gets right: 0.5
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from ecgkit.data.episode_ceiling import QuestionView
+from ecgkit.data.episode_classes import CONFLICTING, ClassKey, reference_keys, sound_keys
+from ecgkit.data.episode_draws import Group
+from ecgkit.data.episode_pools import TOO_FEW, Shape, find_pools
+from ecgkit.data.episode_split import EpisodeSplit, divide
 from ecgkit.types import ConfigError, DataError
 
-# Their class key does not tell questions apart (which lead, with or without uncertain findings).
-CONFLICTING = (4, 14, 17, 26, 28, 31, 40)
-REFERENCE_MINIMUM = {"single-verify": 140, "single-choose": 14, "single-query": 50}
-_PARTS = ("train", "test")
+__all__ = ["CONFLICTING", "Episode", "EpisodeSampler", "reference_keys", "sound_keys"]
+
+EPISODE_QUIRKS = frozenset({"with_replacement", "shared_classes", "episodes_twice"})
+_PARTS = ("train", "test", "seen")
 _TRIES = 50
 
 
 @dataclass(frozen=True)
 class Episode:
     """One task. support (N*K,) and query (N*Q,) are positions in the question table, by class;
-    support_class, query_class give the class 0..N-1 of each; names the N classes in words.
+    support_class, query_class give the class 0..N-1 of each; names the N classes in words. With
+    `repeats` the support of a class stands there r + 1 times: (N*K*(r+1),).
     """
 
     support: np.ndarray
@@ -47,114 +57,95 @@ class Episode:
 class EpisodeSampler:
     """Draws episodes lazily; `sampler[i]` depends on the arguments and `i` alone.
 
-    split_by: "attribute" (sound default) | "class" | "none" (reference default) keeps test classes
-    apart from training ones. same_attribute: the answers of an episode belong to the same question
-    (verify: yes against no, n_way / 2 questions). splits: which splits of ECG-QA to draw from; the
-    publication pools all three. min_samples: patients (reference: samples) a class must have;
-    default n_query + k_shot, and the published minima for the reference protocol.
-    `skipped` lists classes with too few. Raises DataError when too few classes are left.
+    question_type: one kind, or "all": each episode is of one of the three (reference without
+    same_question: classes of all kinds mix, as published). part: "train", "test", or "seen", other
+    episodes of training's classes. split: a division made before; else this sampler divides by
+    split_by "attribute" (sound default) | "class" | "none" (reference default). splits, rows (N,)
+    bool: which questions to draw from. min_samples: patients (reference: questions) a class must
+    have, default k_shot + n_query (the published minima). mix_questions=False: support and query of
+    a class are of one question_id. quirks: default all three under reference, none under sound.
+    divided=False: everything, to make a division from.
+    `skipped` lists what has too few. Raises ConfigError for settings that contradict each other,
+    DataError when too few classes are left.
     """
 
     def __init__(
         self, questions, question_type: str = "single-verify", n_way: int = 5, k_shot: int = 5,
         n_query: int = 5, split_seed: int = 222, part: str = "train", protocol: str = "sound", *,
-        split_by: str | None = None, same_attribute: bool = False, train_fraction: float = 0.8,
+        split_by: str | None = None, same_question: bool = False, train_fraction: float = 0.8,
         min_samples: int | None = None, splits: tuple[str, ...] = ("train", "valid", "test"),
+        rows: np.ndarray | None = None, split: EpisodeSplit | None = None, divided: bool = True,
+        quirks: frozenset[str] | None = None, mix_questions: bool = True,
+        keep_conflicting: bool = False, repeats: int = 0,
     ):  # fmt: skip
-        self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
+        sound = protocol == "sound"
+        if quirks is None:
+            quirks = frozenset() if sound else EPISODE_QUIRKS
+        free = "none" if "shared_classes" in quirks else "class"
+        split_by = split_by or ("attribute" if sound else free)
+        _check(part, protocol, split_by, repeats, quirks)
         self.question_type, self.part, self.protocol = question_type, part, protocol
-        self.same_attribute = same_attribute
-        self.split_by = split_by or ("attribute" if self.sound else "none")
-        self._check()
-        need = n_query + k_shot if self.sound else REFERENCE_MINIMUM[question_type]
-        self._need = need if min_samples is None else min_samples
-        self._seed = (split_seed, _PARTS.index(part))
-        table = questions.table
-        keep = (table["question_type"] == question_type) & table["split"].isin(splits)
-        self._patient = table["patient1"].to_numpy()
-        self.classes, self.skipped = self._usable(self._sort(table[keep]))
-        if same_attribute:  # only questions with enough answers count, also for the split
-            self.classes = {k: self.classes[k] for keys in self._by_base() for k in keys}
-        self.units = self._of_part(split_seed, train_fraction)
-        self.classes = {k: v for k, v in self.classes.items() if k.unit in self.units}
-        self._keys, self._bases = sorted(self.classes), self._by_base()
-        self._refuse_too_few()
-
-    @property
-    def sound(self) -> bool:
-        return self.protocol == "sound"
+        self.n_way, self.k_shot, self.n_query, self.repeats = n_way, k_shot, n_query, repeats
+        self.quirks, self._seed = quirks, (split_seed, _PARTS.index(part))
+        self.shape = Shape(
+            question_type, n_way, k_shot, n_query, sound, "with_replacement" not in quirks,
+            same_question, split_by == "class", min_samples, mix_questions,
+        )  # fmt: skip
+        self.shape.check()
+        self._table, self._view = questions.table, None
+        self._patient = pd.factorize(self._table["patient1"])[0]
+        keep = self._table["split"].isin(splits).to_numpy()
+        keep = keep if rows is None else keep & rows
+        keep &= self._table["question_type"].isin(self.shape.kinds).to_numpy()
+        conflicting = self._table["template_id"].isin(CONFLICTING).to_numpy()
+        self.n_conflicting, self._keeps = int((keep & conflicting).sum()), keep_conflicting
+        keep = keep if keep_conflicting else keep & ~conflicting
+        self.pools, self._groups, self.skipped = find_pools(
+            self._table, keep, self._patient, self.shape
+        )
+        if divided and (split is not None or split_by != "none"):
+            sides = (split.seen, split.unseen) if split else self._divide(train_fraction)
+            mine = set(sides[part == "test"])
+            self.pools = [pool.within(mine) for pool in self.pools]
+        self._keep_askable()
 
     # --- classes ----------------------------------------------------------------------------------
 
-    def _check(self) -> None:
-        if self.protocol not in ("sound", "reference"):
-            raise ConfigError(f"PROTOCOL is {self.protocol!r}; choose sound or reference.")
-        if self.question_type not in REFERENCE_MINIMUM:
-            kinds = ", ".join(REFERENCE_MINIMUM)
-            raise ConfigError(f"QUESTION_TYPE is {self.question_type!r}; episodes take {kinds}.")
-        if self.part not in _PARTS or self.split_by not in ("attribute", "class", "none"):
-            raise ConfigError("part is train or test; split_by is attribute, class or none.")
-        if min(self.n_way, self.k_shot, self.n_query) < 1:
-            raise ConfigError("N_WAY, K_SHOT and N_QUERY must each be at least 1.")
-        if self.same_attribute and self.question_type == "single-verify" and self.n_way % 2:
-            raise ConfigError(f"N_WAY is {self.n_way}; same_attribute needs it even (yes, no).")
+    def _divide(self, train_fraction: float) -> tuple[set[str], set[str]]:
+        pools = [pool for pool in self.pools if pool.enough]
+        if not pools:
+            self._refuse()
+        return divide(pools, pools, train_fraction, self._seed[0])
 
-    def _sort(self, table: pd.DataFrame) -> dict[ClassKey, list[int]]:
-        """Class -> positions of its questions, in table order."""
-        found = defaultdict(list)
-        columns = table[["template_id", "question_id", "attribute_type", "attribute", "answer"]]
-        for position, row in zip(table.index.tolist(), columns.itertuples(index=False)):
-            if not self.sound and row.template_id in CONFLICTING:
-                continue
-            keys = sound_keys(*row) if self.sound else reference_keys(*row)
-            for key in keys:
-                found[key].append(position)
-        return found
+    def _keep_askable(self) -> None:
+        """Lets go of kinds without a single episode, and of classes no episode can meet."""
+        lost = [(p.kind, len(p.bases), p.n_bases, "questions") for p in self.pools if not p.enough]
+        self.pools = [pool for pool in self.pools if pool.enough]
+        keys = sorted({key for pool in self.pools for base in pool.bases for key in base})
+        if not keys:
+            self._refuse()
+        lost = pd.DataFrame(lost, columns=TOO_FEW)
+        self.skipped = pd.concat([self.skipped, lost], ignore_index=True)
+        self._groups = {key: self._groups[key] for key in keys}
+        self.classes = {
+            key: np.sort(np.concatenate([g.positions for g in groups]))
+            for key, groups in self._groups.items()
+        }
+        self.units = {unit for key in keys for unit in key.units}
 
-    def _usable(self, classes: dict) -> tuple[dict, pd.DataFrame]:
-        """Classes with enough to draw from, and a table (name, have, need) of the others."""
-        kept, short = {}, []
-        for key, positions in classes.items():
-            positions = np.array(positions)
-            have = len(np.unique(self._patient[positions])) if self.sound else len(positions)
-            if have >= self._need:
-                kept[key] = positions
-            else:
-                short.append((key.name, have, self._need))
-        return kept, pd.DataFrame(short, columns=["name", "have", "need"])
-
-    def _of_part(self, seed: int, train_fraction: float) -> set:
-        """What this part may ask about: attributes or classes, 80 % for training as published."""
-        if self.split_by == "class":
-            self.classes = {k.alone(): v for k, v in self.classes.items()}
-        units = sorted({key.unit for key in self.classes})
-        if self.split_by == "none" or len(units) < 2:
-            return set(units)
-        n_train = min(max(int(train_fraction * len(units)), 1), len(units) - 1)
-        order = np.random.default_rng(seed).permutation(len(units))
-        chosen = order[:n_train] if self.part == "train" else order[n_train:]
-        return {units[i] for i in chosen}
-
-    def _by_base(self) -> list[list[ClassKey]]:
-        """Classes of one question together, where enough of its answers can be drawn."""
-        bases = defaultdict(list)
-        for key in sorted(self.classes):
-            bases[key.base].append(key)
-        return [keys for keys in bases.values() if len(keys) >= self._per_base]
-
-    @property
-    def _per_base(self) -> int:
-        """Classes of one question in an episode with same_attribute: yes and no, or all of them."""
-        return 2 if self.question_type == "single-verify" else self.n_way
-
-    def _refuse_too_few(self) -> None:
-        have = len(self._bases) * self._per_base if self.same_attribute else len(self._keys)
-        if have < self.n_way:
-            raise DataError(
-                f"{self.question_type} ({self.part}) has {have} classes of {self._need} or more; "
-                f"N_WAY is {self.n_way} ({len(self.skipped)} classes have fewer): lower N_WAY, "
-                "K_SHOT or N_QUERY, or give more questions."
-            )
+    def _refuse(self) -> None:
+        shape = self.shape
+        if not self._table["question_type"].isin(shape.kinds).any():
+            raise DataError(f"There is no {' or '.join(shape.kinds)} question among these.")
+        least = min(shape.minimum(kind) for kind in shape.kinds)
+        need = f"{least[1]} patients" if shape.sound else f"{least[0]} or more questions"
+        alike = "answers to one question" if shape.same_question else "classes"
+        raise DataError(
+            f"{self.question_type} ({self.part}) has too few {alike} of {need} each for a "
+            f"{self.n_way}-way episode ({len(self.skipped)} classes have fewer): lower N_WAY, "
+            f"K_SHOT or N_QUERY{'' if shape.sound else ' or MIN_SAMPLES'}, or give more questions."
+            + self._conflicting_in_words()
+        )
 
     # --- episodes ---------------------------------------------------------------------------------
 
@@ -162,14 +153,18 @@ class EpisodeSampler:
         """Episode `number` (0, 1, ...; there is no last one)."""
         if number < 0:
             raise IndexError(number)
+        if "episodes_twice" in self.quirks:
+            number -= number % 2
         rng = np.random.default_rng((*self._seed, number))
         for _ in range(_TRIES):
             keys = self._draw_classes(rng)
-            drawn = self._draw_apart(keys, rng) if self.sound else self._draw_again(keys, rng)
+            groups = [self._draw_group(self._groups[key], rng) for key in keys]
+            draw = self._draw_apart if self.shape.apart else self._draw_again
+            drawn = draw(groups, rng)
             if drawn is not None:
                 return self._episode(keys, drawn)
         raise DataError(
-            f"No {self.n_way}-way episode with {self.k_shot + self.n_query} patients for each of "
+            f"No {self.n_way}-way episode with {self.shape.size} patients for each of "
             f"its classes came up in {_TRIES} tries; lower N_WAY, K_SHOT or N_QUERY."
         )
 
@@ -177,104 +172,87 @@ class EpisodeSampler:
         return (self[number] for number in range(start, start + n))
 
     def _draw_classes(self, rng) -> list[ClassKey]:
-        if not self.same_attribute:
-            return [self._keys[i] for i in rng.permutation(len(self._keys))[: self.n_way]]
-        per = self._per_base
-        bases = rng.permutation(len(self._bases))[: self.n_way // per]
-        groups = [self._bases[b] for b in bases]
-        return [group[i] for group in groups for i in rng.permutation(len(group))[:per]]
+        pool = self.pools[rng.integers(len(self.pools))]
+        bases = rng.permutation(len(pool.bases))[: pool.n_bases]
+        groups = [pool.bases[b] for b in bases]
+        return [keys[i] for keys in groups for i in rng.permutation(len(keys))[: pool.per_base]]
 
-    def _draw_apart(self, keys, rng) -> np.ndarray | None:
+    def _draw_group(self, groups: list[Group], rng) -> Group:
+        return groups[rng.integers(len(groups))] if len(groups) > 1 else groups[0]
+
+    def _draw_apart(self, groups: list[Group], rng) -> np.ndarray | None:
         """(N, K + Q) positions, every one of another patient; None where the patients run out."""
-        size, used, drawn = self.k_shot + self.n_query, set(), []
+        size = self.shape.size
+        drawn, taken = np.empty((len(groups), size), dtype=np.int64), np.empty(0, dtype=np.int64)
         # The scarcest class draws first, or the others would take its patients.
-        for key in sorted(keys, key=lambda k: len(self.classes[k])):
-            positions = self.classes[key]
-            mine = []
-            for position in positions[rng.permutation(len(positions))].tolist():
-                if self._patient[position] not in used and len(mine) < size:
-                    used.add(self._patient[position])
-                    mine.append(position)
-            if len(mine) < size:
+        for i in sorted(range(len(groups)), key=lambda i: len(groups[i].patients)):
+            found = groups[i].draw(size, taken, rng)
+            if found is None:
                 return None
-            drawn.append((keys.index(key), mine))
-        return np.array([mine for _, mine in sorted(drawn)])
+            drawn[i] = found[0]
+            taken = np.concatenate([taken, found[1]])
+        return drawn
 
-    def _draw_again(self, keys, rng) -> np.ndarray:
-        """(N, K + Q) positions with replacement, as released."""
-        size = self.k_shot + self.n_query
-        return np.stack([rng.choice(self.classes[key], size) for key in keys])
+    def _draw_again(self, groups: list[Group], rng) -> np.ndarray:
+        return np.stack([group.draw_again(self.shape.size, rng) for group in groups])
 
     def _episode(self, keys, drawn: np.ndarray) -> Episode:
         support, query = drawn[:, : self.k_shot], drawn[:, self.k_shot :]
-        ids = np.arange(self.n_way)
+        support, ids = np.tile(support, self.repeats + 1), np.arange(self.n_way)
         return Episode(
-            support.ravel(), query.ravel(), ids.repeat(self.k_shot), ids.repeat(self.n_query),
+            support.ravel(), query.ravel(), ids.repeat(support.shape[1]), ids.repeat(self.n_query),
             tuple(key.name for key in keys),
         )  # fmt: skip
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def ceiling(self, numbers: Iterable[int]) -> float:
+        """What the question alone gets right, mean over these episodes (see `episode_ceiling`)."""
+        return float(self.ceilings(numbers)["question"].mean())
+
+    def ceilings(self, numbers: Iterable[int]) -> pd.DataFrame:
+        """The same per episode: episode, question, wording (to one who sees the exact words)."""
+        self._view = self._view or QuestionView(self._table)
+        levels = ("question", "wording")
+        rows = [(i, *(self._view.ceiling(self[i], level) for level in levels)) for i in numbers]
+        return pd.DataFrame(rows, columns=["episode", *levels])
 
     def describe(self) -> pd.DataFrame:
         """One row per class of this part: name, unit it was split by, questions, ECG patients."""
         rows = [
             (key.name, key.unit, len(v), len(np.unique(self._patient[v])))
-            for key, v in sorted(self.classes.items())
+            for key, v in self.classes.items()
         ]
         return pd.DataFrame(rows, columns=["name", "unit", "questions", "patients"])
 
+    def summary(self) -> str:
+        """One line: what there is to draw from, and what was left out for want of questions."""
+        n_questions = sum(map(len, self.classes.values()))
+        line = (
+            f"{self.question_type} ({self.part}): {len(self.classes)} classes about "
+            f"{len(self.units)} attributes, {n_questions:,} questions"
+        )
+        if len(self.skipped):
+            first = self.skipped.head(3).itertuples(index=False)
+            named = "; ".join(f"{r.name} ({r.have} of {r.need} {r.of})" for r in first)
+            line += f" · {len(self.skipped)} skipped, too few: {named}"
+            line += " ..." if len(self.skipped) > 3 else ""
+        return line + self._conflicting_in_words()
 
-# --- class keys -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, order=True)
-class ClassKey:
-    """base: the question in words; answer: the fixed answer; unit: what the split keeps apart."""
-
-    base: str
-    answer: str
-    unit: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.base} = {self.answer}"
-
-    def alone(self) -> ClassKey:
-        """The same class, split by itself."""
-        return ClassKey(self.base, self.answer, self.name)
-
-
-def sound_keys(template_id, question_id, attribute_type, attribute, answer) -> list[ClassKey]:
-    """[the class of one question]; [] for "not sure" and for comparisons, which name no attribute.
-
-    Split units: verify, the attribute (of a measurement all its ranges together); choose, the pair;
-    query, the answer, since its candidates are always the same.
-    """
-    if answer == ["not sure"] or not attribute:
-        return []
-    given = ", ".join(sorted(answer))
-    base = f"{template_id}: {' / '.join(attribute)}"
-    if template_id in CONFLICTING:
-        base += f" (question {question_id})"
-    if len(attribute) == 1:
-        numeric = attribute_type == "numeric_feature"
-        unit = attribute[0].split(" of ")[-1] if numeric else attribute[0]
-    elif len(attribute) == 2:
-        unit = " / ".join(sorted(attribute))
-    else:
-        unit = given
-    return [ClassKey(base, given, unit)]
+    def _conflicting_in_words(self) -> str:
+        if not self.n_conflicting:
+            return ""
+        how = "kept" if self._keeps else "left out (KEEP_CONFLICTING=True keeps them)"
+        return f" {self.n_conflicting:,} questions of conflicting templates are {how}."
 
 
-def reference_keys(template_id, question_id, attribute_type, attribute, answer) -> list[ClassKey]:
-    """The published keys: template + attribute(s) + answer. A choose question answered by neither
-    option falls into one class per option; answered by one option, it forgets the other."""
-    if answer == ["not sure"] or not attribute:
-        return []
-    if len(attribute) == 2 and answer == ["none"]:
-        bases = [(name,) for name in attribute]
-    elif len(attribute) == 2 and len(answer) == 1:
-        bases = [tuple(answer)]
-    else:
-        bases = [tuple(attribute)]
-    given = ", ".join(answer)
-    keys = [ClassKey(f"{template_id}: {' / '.join(base)}", given, "") for base in bases]
-    return [ClassKey(key.base, key.answer, key.base) for key in keys]
+def _check(part: str, protocol: str, split_by: str, repeats: int, quirks: frozenset) -> None:
+    if protocol not in ("sound", "reference"):
+        raise ConfigError(f"PROTOCOL is {protocol!r}; choose sound or reference.")
+    if part not in _PARTS or split_by not in ("attribute", "class", "none"):
+        raise ConfigError("part is train, test or seen; split_by is attribute, class or none.")
+    if repeats < 0 or quirks - EPISODE_QUIRKS:
+        named = ", ".join(sorted(EPISODE_QUIRKS))
+        raise ConfigError(f"REPEATS counts from 0, and an episode's quirks are {named}.")
+    if quirks and protocol == "sound":
+        raise ConfigError("The sound protocol has no QUIRKS; they are of PROTOCOL=reference.")

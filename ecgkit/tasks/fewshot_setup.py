@@ -2,13 +2,17 @@
 when, a language model.
 
 Attributes are divided into those of meta-training ("seen") and those kept for testing ("unseen").
-Where the data allow, records are divided too: meta-training draws from ECG-QA's training split,
-every test episode from its other splits.
+Where the data allow, patients are divided too: meta-training draws from ECG-QA's training split,
+every test episode from its other splits, or from another source altogether.
 
 Usage:
-    questions = focus(questions, config)
+    questions = focus(open_questions(config, cohort), config)
     parts = open_parts(questions, config)    # samplers: parts.train, parts.seen, parts.unseen
+    parts.split.save(folder / "split.json")
     reader, llm_log = open_reader(questions, cohort, config)
+    # test episodes from another source (TEST_DATA, TEST_ECGQA):
+    test_cohort, test_questions = open_test_side(config, cohort, questions)
+    parts = open_parts(questions, config, test_questions)    # seen, unseen: of test_questions.table
 """
 
 from __future__ import annotations
@@ -18,11 +22,16 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from ecgkit.data.episodes import EpisodeSampler, sound_keys
+from ecgkit.data.cohort import open_cohort
+from ecgkit.data.ecgqa import open_questions
+from ecgkit.data.episode_classes import KINDS
+from ecgkit.data.episode_split import EpisodeSplit, divide, fingerprint, read_split
+from ecgkit.data.episodes import EPISODE_QUIRKS, EpisodeSampler
 from ecgkit.models.llm_loading import load_llm
 from ecgkit.models.prefix_llm import PrefixLLM
 from ecgkit.tasks.engine import TrainLog, TrainSettings
 from ecgkit.tasks.llm_pretrain import pretrain_llm, question_lines
+from ecgkit.tasks.metrics import bootstrap_mean
 from ecgkit.types import DataError
 
 
@@ -33,12 +42,13 @@ def focus(questions, config):
     taken, and a line says so. Raises DataError when there is no question of that type at all.
     """
     table = questions.table
-    right = (table["question_type"] == config.question_type).to_numpy()
+    kinds = KINDS if config.question_type == "all" else (config.question_type,)
+    right = table["question_type"].isin(kinds).to_numpy()
     if not right.any():
+        found = ", ".join(sorted(set(table["question_type"]) & set(KINDS))) or "none that fits"
         raise DataError(
-            f"There is no {config.question_type} question about these ECGs; choose another "
-            "QUESTION_TYPE or give "
-            "more of ECG-QA."
+            f"There is no {' or '.join(kinds)} question about these ECGs; choose another "
+            f"QUESTION_TYPE (there is: {found}), or give more of ECG-QA."
         )
     kind = (table["attribute_type"] == config.attribute_type).to_numpy()
     if config.attribute_type and not (right & kind).any():
@@ -52,126 +62,217 @@ def focus(questions, config):
     return questions.only(right)
 
 
+def open_test_side(config, cohort, questions):
+    """(cohort, questions) that test episodes are about: those `config.test_data` and `test_ecgqa`
+    name, focused alike; the given ones where both are empty.
+
+    TEST_DATA without TEST_ECGQA: the kit writes its own questions about that source.
+    """
+    if not (config.test_data or config.test_ecgqa):
+        return cohort, questions
+    other = dataclasses.replace(
+        config, data=config.test_data or config.data, ecgqa=config.test_ecgqa
+    )
+    test_cohort = open_cohort(other) if config.test_data else cohort
+    return test_cohort, focus(open_questions(other, test_cohort), other)
+
+
 # --- episodes -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Samplers of meta-training and of test episodes on seen and unseen attributes; `how` says how
-    they are divided.
+    """Samplers of meta-training and of test episodes on seen and unseen attributes, and how they
+    are divided. Positions of `seen` and `unseen` point into the test questions where those are of
+    another source.
     """
 
     train: EpisodeSampler
     seen: EpisodeSampler
     unseen: EpisodeSampler
-    how: str
+    split: EpisodeSplit
 
-    def table(self) -> pd.DataFrame:
-        """One row per part: attributes, classes, questions to draw from."""
+    @property
+    def how(self) -> str:
+        """In sentences: who is kept apart, and what had to be given up."""
+        return self.split.how
+
+    def table(self, n_episodes: int = 100) -> pd.DataFrame:
+        """One row per part: attributes, classes, questions to draw from, and the question-only
+        ceiling with its 95 % interval over `n_episodes`.
+        """
         rows = [
-            (name, len(s.units), len(s.classes), sum(map(len, s.classes.values())))
-            for name, s in (
-                ("meta-training", self.train),
-                ("test, seen attributes", self.seen),
-                ("test, unseen attributes", self.unseen),
-            )
-        ]
-        return pd.DataFrame(rows, columns=["part", "attributes", "classes", "questions"])
+            (name, len(s.units), len(s.classes), sum(map(len, s.classes.values())),
+             _ceiling_in_words(s.ceilings(range(n_episodes))))
+            for name, s in self._named()
+        ]  # fmt: skip
+        columns = ["part", "attributes", "classes", "questions", "question-only ceiling"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def summary(self) -> str:
+        """One line per part: what it draws from, and what was too small for it; then `how`."""
+        lines = [f"{name}: {sampler.summary()}" for name, sampler in self._named()]
+        return "\n".join([*lines, self.how])
+
+    def _named(self):
+        return (
+            ("meta-training", self.train),
+            ("test, seen attributes", self.seen),
+            ("test, unseen attributes", self.unseen),
+        )
 
 
-# What may be mended when data are few, first choice first: (new ECGs at test, new attributes at
-# test).
-_DIVISIONS = ((True, True), (False, True), (True, False), (False, False))
+def _ceiling_in_words(ceilings: pd.DataFrame) -> str:
+    """Mean and interval; the exact words only where they tell more than which question it is."""
+    value, low, high = bootstrap_mean(ceilings["question"].to_numpy())
+    worded, worded_low, _ = bootstrap_mean(ceilings["wording"].to_numpy())
+    more = f", by its exact words {worded:.3f}" if worded_low > high else ""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]{more}"
 
 
-def open_parts(questions, config) -> Parts:
-    """Divides attributes and records as strictly as the data allow, and says what it had to give
-    up.
+# What may be mended when data are few, first choice first: (who asks about which ECGs, whether
+# some attributes are kept for the test).
+_DIVISIONS = (
+    ("split", True), ("half", True), ("shared", True), ("split", False), ("shared", False),
+)  # fmt: skip
+_RECORDS = {
+    "split": "Test episodes draw on ECGs outside the training split.",
+    "half": "Too few questions outside the training split: half of all patients are kept for test "
+    "episodes, so their ECGs are new to the mapper, not to an encoder or language model trained "
+    "before.",
+    "shared": "Too few questions to keep ECGs apart: training and test episodes share them.",
+    "pooled": "All splits are pooled, as published: training and test episodes share ECGs.",
+    "other source": "Test episodes draw on ECGs of another source.",
+}
 
-    Raises DataError when not even one pooled episode can be drawn.
+
+def open_parts(questions, config, test_questions=None, split: EpisodeSplit | None = None) -> Parts:
+    """Divides attributes and patients as strictly as the data allow, and says what it had to give
+    up (under reference: as published, and as `config.active_quirks` say).
+
+    test_questions: of another source, for the test episodes. split: a division made before;
+    `config.split_file` names a saved one. Raises DataError when not even one pooled episode can be
+    drawn, and for a saved division of other questions.
     """
-    units = pd.Series(
-        [
-            _unit(*row)
-            for row in questions.table[
-                ["template_id", "question_id", "attribute_type", "attribute", "answer"]
-            ].itertuples(index=False)
-        ]
-    )
+    both = (questions,) if test_questions is None else (questions, test_questions)
+    if split is None and config.split_file:
+        split = read_split(config.split_file, *both)
+    if split is not None:
+        return _Opening(questions, config, test_questions, split.records).parts(split)
     problem = None
-    for new_records, new_attributes in _DIVISIONS:
+    for records, new_attributes in _choices(config, test_questions):
+        opening = _Opening(questions, config, test_questions, records)
         try:
-            return _divide(questions, config, units, new_records, new_attributes)
+            return opening.parts(opening.divide(new_attributes))
         except DataError as error:
             problem = problem or error
     raise problem
 
 
-def _divide(questions, config, units: pd.Series, new_records: bool, new_attributes: bool) -> Parts:
-    split = questions.table["split"]
-    learn = split == "train" if new_records else split.notna()
-    test = split != "train" if new_records else split.notna()
-    both = _sampler(questions, config, learn).units & _sampler(questions, config, test).units
-    if new_attributes:
-        seen, unseen = _split_units(sorted(both), config)
-    else:
-        seen = unseen = both
-    samplers = [
-        _sampler(questions, config, rows & units.isin(chosen), number)
-        for number, (rows, chosen) in enumerate(((learn, seen), (test, seen), (test, unseen)))
-    ]
-    return Parts(*samplers, _in_words(new_records, new_attributes))
+def _choices(config, test_questions) -> list[tuple[str, bool]]:
+    by = _split_by(config)
+    divisions = [(r, new) for r, new in _DIVISIONS if by != "none" or not new]
+    if test_questions is not None:
+        return [("other source", new) for r, new in divisions if r == "split"]
+    if config.protocol == "reference":
+        return [("pooled", new) for r, new in divisions if r == "split"]
+    return divisions
 
 
-def _split_units(units: list[str], config) -> tuple[set[str], set[str]]:
-    if len(units) < 2:
-        raise DataError(
-            f"Only {len(units)} attribute has enough questions, so none is left to be unseen; "
-            "give more data or "
-            "lower K_SHOT and N_QUERY."
+def _split_by(config) -> str:
+    if config.split_by:
+        return config.split_by
+    if config.protocol == "sound":
+        return "attribute"
+    return "none" if "shared_classes" in config.active_quirks else "class"
+
+
+class _Opening:
+    """One way to divide records: makes the division of attributes, then the samplers."""
+
+    def __init__(self, questions, config, test_questions, records: str):
+        self.questions, self.config, self.records = questions, config, records
+        self.test_questions = questions if test_questions is None else test_questions
+        table = questions.table
+        self.learn = self.test = None  # all
+        if records == "split":
+            self.learn = (table["split"] == "train").to_numpy()
+            self.test = ~self.learn
+        elif records == "half":
+            self.test = _half_of_patients(table, config.split_seed)
+            self.learn = ~self.test
+
+    def divide(self, new_attributes: bool) -> EpisodeSplit:
+        config = self.config
+        by = _split_by(config) if new_attributes else "none"
+        train, test = (self.sampler(part, by) for part in ("train", "test"))
+        train_units, test_units = (
+            set().union(*(pool.units for pool in sampler.pools)) for sampler in (train, test)
         )
-    n_seen = min(max(round(config.train_fraction * len(units)), 1), len(units) - 1)
-    order = np.random.default_rng(config.split_seed).permutation(units).tolist()
-    return set(order[:n_seen]), set(order[n_seen:])
+        seen = unseen = train_units
+        if new_attributes:
+            kinds = {p.kind for p in train.pools} & {p.kind for p in test.pools}
+            pools = [[p for p in s.pools if p.kind in kinds] for s in (train, test)]
+            seen, unseen = divide(*pools, config.train_fraction, config.split_seed)
+        both = (self.questions, self.test_questions)
+        return EpisodeSplit(
+            tuple(sorted(seen)), tuple(sorted(unseen)), config.split_seed, config.protocol,
+            by, config.question_type, self.records,
+            fingerprint(*(both if both[0] is not both[1] else both[:1])),
+            f"{_in_words(seen, unseen, test_units, by == _split_by(config), by)} "
+            f"{_RECORDS[self.records]}",
+        )  # fmt: skip
+
+    def parts(self, split: EpisodeSplit) -> Parts:
+        by = split.split_by
+        return Parts(*(self.sampler(p, by, split) for p in ("train", "seen", "test")), split)
+
+    def sampler(self, part: str, split_by: str, split: EpisodeSplit | None = None):
+        config, learning = self.config, part == "train"
+        return EpisodeSampler(
+            self.questions if learning else self.test_questions,
+            config.question_type,
+            config.n_way,
+            config.k_shot,
+            config.n_query,
+            config.split_seed,
+            part,
+            config.protocol,
+            split_by=split_by,
+            same_question=config.same_question,
+            min_samples=config.min_samples or None,
+            rows=self.learn if learning else self.test,
+            split=split,
+            divided=split is not None,
+            quirks=config.active_quirks & EPISODE_QUIRKS,
+            mix_questions=config.mix_questions,
+            keep_conflicting=config.keep_conflicting,
+            repeats=config.repeats,
+        )
 
 
-def _sampler(questions, config, rows, number: int = 0) -> EpisodeSampler:
-    """A sampler over `rows` alone. Positions keep pointing into `questions.table`: other rows
-    change their split.
-    """
-    table = questions.table.assign(split=np.where(rows, "drawn", "not drawn"))
-    return EpisodeSampler(
-        dataclasses.replace(questions, table=table),
-        config.question_type,
-        config.n_way,
-        config.k_shot,
-        config.n_query,
-        10 * config.split_seed + number,
-        "train",
-        "sound",
-        split_by="none",
-        same_attribute=config.same_question,
-        splits=("drawn",),
+def _half_of_patients(table: pd.DataFrame, seed: int) -> np.ndarray:
+    """(N,) bool: questions about half of the patients, those outside the training split first."""
+    patient, names = pd.factorize(table["patient1"])
+    outside = np.unique(patient[(table["split"] != "train").to_numpy()])
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.concatenate([outside, order[~np.isin(order, outside)]])
+    return np.isin(patient, order[: len(names) // 2])
+
+
+def _in_words(seen: set, unseen: set, test_units: set, new_attributes: bool, by: str) -> str:
+    if not new_attributes and by == "none":
+        return "Attributes are not divided: 'unseen' means new episodes only."
+    if not new_attributes:
+        return "Too few attributes to keep some unseen: here 'unseen' means new episodes only."
+    things = "classes" if by == "class" else "attributes"
+    n = len(seen) + len(unseen)
+    return (
+        f"Unseen {things} never stand in a meta-training episode: {len(unseen)} of {n} "
+        f"({100 * len(unseen) / n:.0f} %) are kept for the test, chosen question by question so "
+        f"that both sides can be asked; {len(test_units & seen)} of the others can be asked at "
+        "test too."
     )
-
-
-def _unit(template_id, question_id, attribute_type, attribute, answer) -> str | None:
-    keys = sound_keys(template_id, question_id, attribute_type, attribute, answer)
-    return keys[0].unit if keys else None
-
-
-def _in_words(new_records: bool, new_attributes: bool) -> str:
-    records = (
-        "Test episodes draw on ECGs outside the training split."
-        if new_records
-        else "Too few questions to keep ECGs apart: training and test episodes share them."
-    )
-    attributes = (
-        "Unseen attributes never stand in a meta-training episode."
-        if new_attributes
-        else "Too few attributes to keep some unseen: here 'unseen' means new episodes only."
-    )
-    return f"{attributes} {records}"
 
 
 # --- the language model ---------------------------------------------------------------------------
