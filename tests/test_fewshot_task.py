@@ -151,7 +151,7 @@ def test_scores_by_step_and_the_blind_control(parts, questions, reader, tiny_coh
     assert len(table) == 3 * (config.inner_steps + 1)
     assert table[["exact", "loss"]].notna().all().all()
     assert table["candidate"].notna().sum() == 2 * 3  # before and after
-    blind = fewshot_eval.evaluate_episodes(task, mapper, parts.unseen, range(3), config, blind=True)
+    blind = fewshot_eval.evaluate_episodes(task, mapper, parts.unseen, range(3), config, "mean")
     assert not np.allclose(blind["loss"], table["loss"])
     gain = fewshot_eval.paired_gain(table, "candidate")
     assert gain["n"] == 3 and gain["low"] <= gain["gain"] <= gain["high"]

@@ -1,9 +1,11 @@
 """Few-shot episodes as tensors, and the frozen reader that answers their questions.
 
 Question texts and answers are token ids once, embeddings stand on the device, and each distinct
-question is read once per batch of episodes.
+question is read once per batch of episodes. The order of question, ECG and answer, and what counts
+as the answer, are in `fewshot_layout`.
 
-Letters: T episodes, S support rows and Q query rows of each, F embedding width, P soft tokens.
+Letters: T episodes, S support rows and Q query rows of each, N distinct answers of an episode, F
+embedding width, P soft tokens, D reader width, R rows, V vocabulary.
 
 Usage:
     task = FewShotTask(questions, features, PrefixLLM(llm, tokenizer))
@@ -15,7 +17,7 @@ Usage:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,8 +25,14 @@ import torch
 from torch import Tensor
 
 from ecgkit import runtime
-from ecgkit.models.prefix_llm import PrefixLLM, token_scores
+from ecgkit.models.prefix_llm import PrefixLLM
 from ecgkit.tasks import maml
+from ecgkit.tasks.answer_scores import row_scores
+from ecgkit.tasks.fewshot_layout import Layout, resolve_quirks
+from ecgkit.types import ConfigError
+
+CONTROLS = ("", "mean", "shuffled")
+ROWS_AT_ONCE = 1024  # rows of candidate answers that are read together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ class TaskBatch:
     record: Tensor
     text: Tensor
     answer: Tensor
-    candidates: Tensor  # (T, N): the answers of the episode's classes
+    candidates: Tensor  # (T, S): the answers of the episode's support
     n_support: int
 
     def part(self, which: str) -> slice:
@@ -47,20 +55,20 @@ class TaskBatch:
 class FewShotTask:
     """Questions as token ids, embeddings as a tensor, and the frozen reader, on one device.
 
-    features (n_ecgs, F), row = row of the store. protocol "sound" | "reference" chooses the
-    reader's layout. Position = row of `questions.table`, as the episode sampler counts.
+    features (n_ecgs, F), row = row of the store. `quirks`: the faults of the released code that are
+    repeated, as named in `config.fewshot.QUIRKS`; None is all of them under protocol "reference"
+    and none under "sound". Position = row of `questions.table`, as the episode sampler counts.
+    Answers of more than `max_answer` tokens cannot be scored: `left_out` counts their questions.
     """
 
     def __init__(
-        self,
-        questions,
-        features: np.ndarray,
-        reader: PrefixLLM,
-        protocol: str = "sound",
-        device: str = "auto",
-    ):
+        self, questions, features: np.ndarray, reader: PrefixLLM, protocol: str = "sound",
+        device: str = "auto", quirks: Iterable[str] | None = None, max_question: int = 30,
+        max_answer: int = 30,
+    ):  # fmt: skip
         device = runtime.pick_device(device)
         self.reader, self.protocol = reader.to(device), protocol
+        self.quirks = resolve_quirks(protocol, quirks)
         self.features = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(device)
         table = questions.table
         texts, self.texts = pd.factorize(table["question"])
@@ -69,13 +77,16 @@ class FewShotTask:
         self.record, self.text, self.answer = (
             torch.tensor(np.array(c), device=device) for c in columns
         )
-        if protocol == "sound":
-            self.question_ids, self.question_mask = reader.encode_questions(list(self.texts))
-            self.targets = reader.encode_answers(list(self.answers))
-        else:
-            self.question_ids, self.targets = reader.encode_reference(
-                list(self.texts), list(self.answers)
-            )
+        self.layout = Layout(
+            reader, self.quirks, list(self.texts), list(self.answers), max_question, max_answer
+        )
+        self.targets, self.fits = self.layout.targets, self.layout.fits
+        self.question_ids, self.question_mask = self.layout.ids, self.layout.mask
+
+    @property
+    def left_out(self) -> int:
+        """Questions whose answer is longer than the limit."""
+        return int((~self.fits[self.answer]).sum())
 
     # --- episodes -> tensors ----------------------------------------------------------------------
 
@@ -91,106 +102,112 @@ class FewShotTask:
         in the support.
         """
         both = torch.cat([support, query], dim=1).to(self.record.device)
-        answer = self.answer[both]
+        answer, n_support = self.answer[both], support.shape[1]
         return TaskBatch(
-            self.record[both],
-            self.text[both],
-            answer,
-            answer[:, : support.shape[1]],
-            support.shape[1],
+            self.record[both], self.text[both], answer, answer[:, :n_support], n_support
         )
 
-    def embeddings(self, batch: TaskBatch, blind: bool = False) -> tuple[Tensor, Tensor]:
-        """Support (T, S, F) and query (T, Q, F) embeddings; `blind` puts the mean training ECG
-        (zeros) everywhere.
+    def counted(self, batch: TaskBatch, part: str = "query") -> Tensor:
+        """(T, N) bool: rows whose answer is short enough to be scored."""
+        return self.fits[batch.answer[:, batch.part(part)]]
+
+    def embeddings(
+        self, batch: TaskBatch, control: str = "", numbers: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Support (T, S, F) and query (T, Q, F) embeddings.
+
+        control "mean": the mean training ECG (zeros) everywhere, so that only the question is left;
+        "shuffled": the ECGs of each episode dealt out anew among its rows, support and query
+        together, by a seed from the episode's number (T,). Raises ConfigError for another name.
         """
-        x = self.features[batch.record]
-        x = torch.zeros_like(x) if blind else x
+        if control not in CONTROLS:
+            raise ConfigError(f"control is {control!r}; choose '', 'mean' or 'shuffled'.")
+        record = dealt_anew(batch.record, numbers) if control == "shuffled" else batch.record
+        x = self.features[record]
+        x = torch.zeros_like(x) if control == "mean" else x
         return x[:, : batch.n_support], x[:, batch.n_support :]
 
     # --- reading ----------------------------------------------------------------------------------
 
     def remember(self, batch: TaskBatch, part: str = "both"):
-        """What the reader keeps of every row's question (T * N rows).
+        """What the reader keeps of every row's question, one memory for all T * N rows."""
+        return self.layout.remember(batch.text[:, batch.part(part)].flatten())
 
-        Sound layout: keys and values, each distinct question read once. Reference layout: the
-        question's token ids.
+    def score(self, memory, prefix: Tensor, answer: Tensor) -> dict[str, Tensor]:
+        """Scores (R,) of soft tokens (R, P, D) against answer ids (R,): see `row_scores`.
+
+        The loss of an answer over the limit is 0, so that nothing is learned from it.
         """
-        text = batch.text[:, batch.part(part)].flatten()
-        if self.protocol == "reference":
-            return self.question_ids[text]
-        unique, place = text.unique(return_inverse=True)
-        mask = self.question_mask[unique]
-        longest = int(mask.sum(1).max())
-        return self.reader.read_ids(self.question_ids[unique, :longest], mask[:, :longest]).select(
-            place
-        )
-
-    def logits(self, memory, prefix: Tensor, targets: Tensor) -> Tensor:
-        """Answer logits (R, A, V) of soft tokens (R, P, D) in this task's layout."""
-        if self.protocol == "reference":
-            return self.reader.reference_logits(prefix, memory, targets.shape[1])
-        return self.reader(memory, prefix, targets)
+        targets, layout = self._targets(answer), self.layout
+        unscored = bool(layout.start) and not layout.scores_start
+        logits = layout.logits(memory, prefix, targets)
+        scores = row_scores(logits, targets, layout.end, unscored)
+        return scores | {"loss": scores["loss"] * self.fits[answer]}
 
     def open_reader(self, batch: TaskBatch) -> maml.Reader:
-        """The function the inner loop calls: soft tokens (T, N, P, D) -> row scores (T, N).
-
-        Scores: loss, exact, tokens, log_likelihood.
-        """
+        """The function the inner loop calls: soft tokens (T, N, P, D) -> row scores (T, N)."""
         memories = {}
 
         def read(prefix: Tensor, part: str) -> dict[str, Tensor]:
             if part not in memories:
                 memories[part] = self.remember(batch, part)
-            targets = self._targets(batch.answer[:, batch.part(part)].flatten())
-            logits = self.logits(memories[part], prefix.flatten(0, 1), targets)
-            scores = token_scores(logits, targets)
+            answer = batch.answer[:, batch.part(part)].flatten()
+            scores = self.score(memories[part], prefix.flatten(0, 1), answer)
             return {name: value.unflatten(0, prefix.shape[:2]) for name, value in scores.items()}
 
         return read
-
-    def candidate_right(self, batch: TaskBatch, prefix: Tensor) -> Tensor:
-        """Whether the true answer is the likeliest of the episode answers: (T, Q) bool.
-
-        prefix (T, Q, P, D).
-        """
-        best = self._best(self.remember(batch, "query"), prefix.flatten(0, 1), batch.candidates)
-        return best.unflatten(0, prefix.shape[:2]) == batch.answer[:, batch.part("query")]
 
     def _targets(self, answer: Tensor) -> Tensor:
         """Target tokens (R, A) of answer ids (R,), without the padding all of them share."""
         found = self.targets[answer]
         return found[:, : int((found >= 0).sum(1).max())]
 
-    @torch.no_grad()
-    def _best(self, memory, prefix: Tensor, candidates: Tensor) -> Tensor:
-        """The likeliest of `candidates` (T, S) for each of the T * N rows, by id (T * N,)."""
-        likelihoods, ids = [], []
-        for options in _distinct(candidates).T:  # one candidate of every task at a time
-            answer = options.repeat_interleave(len(prefix) // len(options))
-            targets = self._targets(answer)
-            likelihoods.append(
-                token_scores(self.logits(memory, prefix, targets), targets)["log_likelihood"]
-            )
-            ids.append(answer)
-        best = torch.stack(likelihoods).argmax(0, keepdim=True)
-        return torch.stack(ids).gather(0, best)[0]
+    # --- candidate answers ------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def answers_in_words(self, memory, prefix: Tensor, answer: Tensor) -> list[str]:
-        """Greedy answers; in the reference layout, as released, as many tokens as the true `answer`
-        (R,) has.
+    def candidate_right(self, batch: TaskBatch, prefix: Tensor) -> Tensor:
+        """Whether the true answer is the likeliest of the episode's answers: (T, Q) bool.
+
+        prefix (T, Q, P, D).
         """
-        if self.protocol == "sound":
-            return self.reader.generate(memory, prefix)
-        targets = self._targets(answer)
-        said = self.logits(memory, prefix, targets).argmax(-1)
-        rows = [row[real].tolist() for row, real in zip(said, targets >= 0, strict=True)]
-        return self.reader.tokenizer.batch_decode(rows)
+        memory = self.remember(batch, "query")
+        return self.best(memory, prefix, batch.candidates) == batch.answer[:, batch.part("query")]
+
+    def best(self, memory, prefix: Tensor, candidates: Tensor) -> Tensor:
+        """The likeliest of `candidates` (T, S) for each row of prefix (T, Q, P, D), (T, Q) ids."""
+        options = distinct(candidates)[:, None].expand(-1, prefix.shape[1], -1)  # (T, Q, N)
+        likelihood = self.likelihoods(memory, prefix.flatten(0, 1), options.flatten(0, 1))
+        best = likelihood.argmax(1).unflatten(0, prefix.shape[:2])  # (T, Q)
+        return options.gather(2, best[..., None])[..., 0]
+
+    @torch.no_grad()
+    def likelihoods(self, memory, prefix: Tensor, options: Tensor) -> Tensor:
+        """Log-likelihood (R, N) of every answer in `options` (R, N) after soft tokens (R, P, D)."""
+        n_options, found = options.shape[1], []
+        step = max(1, ROWS_AT_ONCE // n_options)
+        for start in range(0, len(prefix), step):
+            some = torch.arange(start, min(start + step, len(prefix)), device=prefix.device)
+            rows = some.repeat_interleave(n_options)
+            scores = self.score(
+                self.layout.select(memory, rows), prefix[rows], options[some].flatten()
+            )
+            found.append(scores["log_likelihood"].unflatten(0, (len(some), n_options)))
+        return torch.cat(found)
+
+    def answers_in_words(self, memory, prefix: Tensor, answer: Tensor) -> list[str]:
+        """Greedy answers to R rows, soft tokens (R, P, D); under oracle_length each as long as the
+        true `answer` (R,) is.
+        """
+        return self.layout.words(memory, prefix, self._targets(answer))
 
 
-def _distinct(candidates: Tensor) -> Tensor:
+def distinct(candidates: Tensor) -> Tensor:
     """(T, S) answer ids -> (T, N) without repeats, short rows filled with their first answer."""
     rows = [row.unique() for row in candidates]
     longest = max(len(row) for row in rows)
     return torch.stack([torch.cat([row, row[:1].expand(longest - len(row))]) for row in rows])
+
+
+def dealt_anew(record: Tensor, numbers: Sequence[int]) -> Tensor:
+    """(T, N) with each row in a random order of its own, seeded by the episode's number (T,)."""
+    orders = [np.random.default_rng([int(n), 9]).permutation(record.shape[1]) for n in numbers]
+    return record.gather(1, torch.tensor(np.stack(orders), device=record.device))

@@ -1,0 +1,185 @@
+"""What each fault of the released few-shot code is worth, on the same test episodes.
+
+From `reference` (all faults on) each is switched off alone; from `trained reference` the same, with
+the trained mapper in place of the random one the released inference script tests; from `sound`
+(none) each is switched on alone. Only faults of testing are tried: what a fault does to
+meta-training takes another mapper, which may be given.
+
+The score is that of the released code under `reference`: share of right tokens, a scored start
+token included. Under `sound` it is exact match, except for bos_scored, which exact match cannot
+show and which is measured on the share of right tokens.
+
+Usage:
+    setup = QuirkSetup(questions, features, reader, sampler, {"sound": mapper, "reference": other})
+    quirk_table(setup, range(80), config)     # from, quirk, score, with it, without it, effect ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from ecgkit.config.fewshot import QUIRKS
+from ecgkit.tasks.fewshot_eval import evaluate_episodes, finite
+from ecgkit.tasks.fewshot_task import FewShotTask
+from ecgkit.tasks.metrics import bootstrap_mean
+from ecgkit.types import ConfigError
+
+STARTS = {
+    "reference": frozenset(QUIRKS),
+    "trained reference": frozenset(QUIRKS) - {"untrained_mapper"},
+    "sound": frozenset(),
+}
+OF_EPISODES = ("with_replacement", "shared_classes", "episodes_twice")
+COLUMNS = ("from", "quirk", "score", "with it", "without it", "effect", "low", "high", "n",
+           "remark")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuirkSetup:
+    """Everything the comparison is made of.
+
+    sampler: the test episodes of all rows, but those about the drawing of episodes. mappers:
+    "sound" and "reference", and where there is one "question_blind off", trained under all faults
+    but that. samplers: name of a fault of drawing -> the same test with that fault alone.
+    """
+
+    questions: object
+    features: np.ndarray
+    reader: object
+    sampler: object
+    mappers: Mapping[str, nn.Module]
+    samplers: Mapping[str, object] = field(default_factory=dict)
+
+
+def quirk_table(
+    setup: QuirkSetup, numbers: Iterable[int], config, starts: Iterable[str] = tuple(STARTS)
+) -> pd.DataFrame:
+    """One row per start and fault: score `with it` and `without it`, and `effect`, the difference
+    with its 95 % interval over episodes (low, high).
+
+    A row that cannot be measured from what is given is empty and its remark says what is missing.
+    Raises ConfigError for an unknown start, or one without its mapper.
+    """
+    runs = _Runs(setup, list(numbers), config)
+    rows = []
+    for start in starts:
+        if start not in STARTS:
+            raise ConfigError(f"{start!r} is no start; choose among {', '.join(STARTS)}.")
+        runs.require(_mapper_of(start))
+        rows += [_row(runs, start, quirk) for quirk in QUIRKS]
+    rows = [row for row in rows if row is not None]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def side_by_side(setup: QuirkSetup, numbers: Iterable[int], config) -> pd.DataFrame:
+    """Both protocols on the same episodes: columns protocol, score, mean, low, high, n.
+
+    Exact match is given for both; what the released code reports is `tokens` of reference.
+    """
+    runs, rows = _Runs(setup, list(numbers), config), []
+    for start, quirks in STARTS.items():
+        if _mapper_of(start) not in setup.mappers:
+            continue
+        table = finite(runs.table(_mapper_of(start), quirks))
+        for score in ("exact", "candidate", "tokens"):
+            values = table[score].dropna().to_numpy()
+            rows.append((start, score, *bootstrap_mean(values), len(values)))
+    return pd.DataFrame(rows, columns=["protocol", "score", "mean", "low", "high", "n"])
+
+
+# --- one row --------------------------------------------------------------------------------------
+
+
+def _row(runs: _Runs, start: str, quirk: str) -> tuple | None:
+    base, mapper = STARTS[start], _mapper_of(start)
+    if quirk == "untrained_mapper" and start == "trained reference":
+        return None  # measured from the other end
+    score = "exact" if start == "sound" and quirk != "bos_scored" else "tokens"
+    missing, remark = _missing(runs.setup, start, quirk), _remark(start, quirk)
+    if missing:
+        return (start, quirk, score, *(np.nan,) * 5, 0, missing)
+    if quirk in OF_EPISODES:
+        pair = (runs.table(mapper, base, quirk), runs.table(mapper, base))
+    else:
+        other = "question_blind off" if _needs_training(start, quirk) else mapper
+        pair = (runs.table(mapper, base | {quirk}), runs.table(other, base - {quirk}))
+    values = [finite(table).set_index("episode")[score].dropna() for table in pair]
+    shared = pd.concat(values, axis=1, join="inner").to_numpy()  # (n, 2)
+    effect = bootstrap_mean(shared[:, 0] - shared[:, 1])
+    return (start, quirk, score, *shared.mean(0), *effect, len(shared), remark)
+
+
+def _mapper_of(start: str) -> str:
+    return "sound" if start == "sound" else "reference"
+
+
+def _needs_training(start: str, quirk: str) -> bool:
+    """Whether without the fault another mapper is tested; a random one is good for both."""
+    return quirk == "question_blind" and start == "trained reference"
+
+
+def _missing(setup: QuirkSetup, start: str, quirk: str) -> str:
+    """What the row would need that is not given, or ''."""
+    if quirk == "mapper_ignored":
+        return "chosen when the mapper is built: no effect while MAPPER=attention"
+    if quirk in OF_EPISODES and quirk not in setup.samplers:
+        return "no test episodes with this fault were given"
+    if start == "sound" and quirk == "question_blind":
+        return "takes a mapper trained so: see reference"
+    if _needs_training(start, quirk) and "question_blind off" not in setup.mappers:
+        return "takes a mapper trained without it"
+    return ""
+
+
+def _remark(start: str, quirk: str) -> str:
+    if quirk in OF_EPISODES:
+        return "other episodes of the same questions"
+    if start == "reference" and quirk != "untrained_mapper":
+        return "of a random mapper, as the inference script has it"
+    if quirk == "oracle_length":
+        return "the mapper was trained with it" if start != "sound" else "not trained with it"
+    if quirk in ("bos_scored", "live_dropout") and start == "sound":
+        return "not trained with it"
+    return ""
+
+
+class _Runs:
+    """Evaluations by mapper, faults and episodes, each made once."""
+
+    def __init__(self, setup: QuirkSetup, numbers: list[int], config):
+        self.setup, self.numbers, self.config = setup, numbers, config
+        self.tasks: dict[frozenset, FewShotTask] = {}
+        self.tables: dict[tuple, pd.DataFrame] = {}
+
+    def require(self, mapper: str) -> None:
+        if mapper not in self.setup.mappers:
+            raise ConfigError(
+                f"No {mapper!r} mapper was given; have one meta-trained under that protocol."
+            )
+
+    def table(self, mapper: str, quirks: frozenset[str], drawn: str = "") -> pd.DataFrame:
+        """Scores after the last step; `drawn` names a fault of drawing whose episodes are taken."""
+        # Faults of drawing and of building the mapper do not change how an episode is scored.
+        quirks = quirks - set(OF_EPISODES) - {"mapper_ignored"}
+        key = (mapper, quirks, drawn)
+        if key not in self.tables:
+            sampler = self.setup.samplers[drawn] if drawn else self.setup.sampler
+            self.tables[key] = evaluate_episodes(
+                self._task(quirks), self.setup.mappers[mapper], sampler, self.numbers, self.config,
+                curve=False,
+            )  # fmt: skip
+        return self.tables[key]
+
+    def _task(self, quirks: frozenset[str]) -> FewShotTask:
+        if quirks not in self.tasks:
+            setup, c = self.setup, self.config
+            self.tasks[quirks] = FewShotTask(
+                setup.questions, setup.features, setup.reader, "reference" if quirks else "sound",
+                c.device, quirks, c.max_question, c.max_answer,
+            )  # fmt: skip
+        return self.tasks[quirks]
