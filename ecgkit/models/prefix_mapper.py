@@ -1,10 +1,14 @@
-"""Mappers: one ECG embedding -> a few soft tokens a frozen language model reads as if they were
+"""Mappers: an ECG embedding -> a few soft tokens a frozen language model reads as if they were
 words.
 
 The attention mapper is the one of Tang et al., CHIL 2025 ("Electrocardiogram-language model for
 few-shot question answering with meta learning"): a Set-Transformer attention block (Lee et al.,
 ICML 2019, eq. 6-7) over [learned tokens ; ECG token], of which the first `n_prefix` outputs are
-kept. `linear` and `mlp` are plain baselines.
+kept. `perceiver` is the resampler of Flamingo (Alayrac et al., NeurIPS 2022, section 2.2 and
+appendix A.1.1). `linear` and `mlp` are plain baselines.
+
+Letters: B rows, F = feature_dim, N ECG tokens of one recording (published: one), P = n_prefix,
+D = llm_dim, H heads. Features are (B, F), or (B, N, F) tokens.
 
 Usage:
     mapper = build_mapper("attention", feature_dim=768, llm_dim=4096)        # 26,250,240 parameters
@@ -19,14 +23,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecgkit.config.fewshot import MAPPERS
 from ecgkit.types import ConfigError
 
-MAPPERS = ("attention", "linear", "mlp")
+
+def _tokens(features: Tensor) -> Tensor:
+    """(B, F) or (B, N, F) -> (B, N, F)."""
+    return features.unsqueeze(1) if features.ndim == 2 else features
+
+
+def _heads(x: Tensor, n_heads: int) -> Tensor:
+    return x.unflatten(-1, (n_heads, -1)).transpose(-3, -2)  # (B, N, D) -> (B, H, N, D/H)
 
 
 class AttentionMapper(nn.Module):
-    """`n_prefix` learned tokens attend to themselves and to the ECG; P = n_prefix, F = feature_dim,
-    D = llm_dim.
+    """`n_prefix` learned tokens attend to themselves and to the ECG.
 
     As published: scores are scaled by 1/sqrt(D), not by the head's width; the query is added to
     what it attends to head by head; one ReLU-type feed-forward layer (leaky) follows. The published
@@ -51,6 +62,10 @@ class AttentionMapper(nn.Module):
                 "share equally; "
                 "choose MAPPER_HEADS that divides it."
             )
+        self.sizes = {
+            "feature_dim": feature_dim, "llm_dim": llm_dim, "n_prefix": n_prefix,
+            "n_heads": n_heads, "dropout": dropout, "always_drop": always_drop,
+        }  # fmt: skip
         self.n_prefix, self.n_heads, self.dropout, self.always_drop = (
             n_prefix,
             n_heads,
@@ -66,24 +81,22 @@ class AttentionMapper(nn.Module):
         self.norm1 = nn.LayerNorm(llm_dim)
         self.norm2 = nn.LayerNorm(llm_dim)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)  # (B, N, D) -> (B, H, N, D/H)
-
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, training=self.training or self.always_drop)
 
     def forward(self, features: Tensor, return_attention: bool = False) -> dict[str, Tensor]:
-        """features (B, F) -> prefix (B, P, D); attention (B, H, P, P+1), its last column is the ECG
-        token.
+        """features (B, F) or (B, N, F) -> prefix (B, P, D); attention (B, H, P, P+N), its last N
+        columns (published: one) are the ECG tokens.
         """
-        tokens = self.tokens.expand(features.shape[0], -1, -1)  # (B, P, F)
-        x = torch.cat([tokens, features.unsqueeze(1)], dim=1)  # (B, P+1, F)
-        q, k, v = self._heads(self.query(x)), self._heads(self.key(x)), self._heads(self.value(x))
+        x = _tokens(features)
+        tokens = self.tokens.expand(x.shape[0], -1, -1)  # (B, P, F)
+        x = torch.cat([tokens, x], dim=1)  # (B, P+N, F)
+        q, k, v = (_heads(part(x), self.n_heads) for part in (self.query, self.key, self.value))
         q = q[
             ..., : self.n_prefix, :
-        ]  # the ECG token's own output is thrown away, so it need not be computed
+        ]  # the ECG tokens' own output is thrown away, so it need not be computed
         scale = 1 / math.sqrt(self.out.in_features)
-        attention = (q @ k.transpose(-2, -1) * scale).softmax(-1)  # (B, H, P, P+1)
+        attention = (q @ k.transpose(-2, -1) * scale).softmax(-1)  # (B, H, P, P+N)
         h = (q + attention @ v).transpose(-3, -2).flatten(-2)  # (B, P, D)
         h = self.norm1(self._drop(h))
         h = self.norm2(self._drop(h + F.leaky_relu(self.out(h))))
@@ -92,7 +105,7 @@ class AttentionMapper(nn.Module):
 
 class FeedForwardMapper(nn.Module):
     """The plain alternatives: all soft tokens from one linear layer, or from two with a tanh
-    between them.
+    between them. Of several ECG tokens they read the mean.
     """
 
     def __init__(
@@ -104,14 +117,94 @@ class FeedForwardMapper(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        self.sizes = {
+            "feature_dim": feature_dim, "llm_dim": llm_dim, "n_prefix": n_prefix,
+            "hidden": hidden, "dropout": dropout,
+        }  # fmt: skip
         self.n_prefix = n_prefix
         body = [nn.Linear(feature_dim, hidden), nn.Tanh(), nn.Dropout(dropout)] if hidden else []
         self.body = nn.Sequential(*body, nn.Linear(hidden or feature_dim, n_prefix * llm_dim))
         self.norm = nn.LayerNorm(llm_dim)
 
     def forward(self, features: Tensor, return_attention: bool = False) -> dict[str, Tensor]:
-        """features (B, F) -> prefix (B, P, D). There is no attention to return."""
-        return {"prefix": self.norm(self.body(features).unflatten(-1, (self.n_prefix, -1)))}
+        """features (B, F) or (B, N, F) -> prefix (B, P, D). There is no attention to return."""
+        x = self.body(_tokens(features).mean(1))
+        return {"prefix": self.norm(x.unflatten(-1, (self.n_prefix, -1)))}
+
+
+class ResamplerLayer(nn.Module):
+    """Latents look at the ECG and at themselves, then a feed-forward layer; both are residual."""
+
+    def __init__(self, width: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm_latents, self.norm_ecg = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(4 * width, width),
+        )  # fmt: skip
+
+    def forward(self, latents: Tensor, ecg: Tensor) -> tuple[Tensor, Tensor]:
+        """latents (B, P, F), ecg (B, N, F) -> latents, attention (B, H, P, P+N)."""
+        x = self.norm_latents(latents)
+        seen = torch.cat([x, self.norm_ecg(ecg)], dim=1)  # (B, P+N, F)
+        q = _heads(self.query(x), self.n_heads)
+        k, v = (_heads(part, self.n_heads) for part in self.key_value(seen).chunk(2, dim=-1))
+        # Written out, because the fused kernel has no second derivative, which second-order MAML
+        # takes.
+        attention = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
+        latents = latents + self.out((attention @ v).transpose(-3, -2).flatten(-2))
+        return latents + self.feed_forward(latents), attention
+
+
+class PerceiverMapper(nn.Module):
+    """`n_prefix` learned latents read any number of ECG tokens through `n_layers` of attention, at
+    the width of the ECG embedding, and are then projected to that of the language model.
+
+    Raises ConfigError when the embedding's width is not a multiple of the number of heads.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        llm_dim: int,
+        n_prefix: int = 4,
+        n_heads: int = 8,
+        dropout: float = 0.0,
+        n_layers: int = 2,
+    ):
+        super().__init__()
+        if feature_dim % n_heads:
+            raise ConfigError(
+                f"The ECG embedding is {feature_dim} wide, which {n_heads} heads of the perceiver "
+                "cannot share equally; choose MAPPER_HEADS that divides it."
+            )
+        self.sizes = {
+            "feature_dim": feature_dim, "llm_dim": llm_dim, "n_prefix": n_prefix,
+            "n_heads": n_heads, "dropout": dropout, "n_layers": n_layers,
+        }  # fmt: skip
+        self.n_prefix = n_prefix
+        self.latents = nn.Parameter(torch.randn(n_prefix, feature_dim))
+        self.layers = nn.ModuleList(
+            ResamplerLayer(feature_dim, n_heads, dropout) for _ in range(n_layers)
+        )
+        self.proj = nn.Linear(feature_dim, llm_dim)
+        self.norm = nn.LayerNorm(llm_dim)
+
+    def forward(self, features: Tensor, return_attention: bool = False) -> dict[str, Tensor]:
+        """features (B, F) or (B, N, F) -> prefix (B, P, D); attention (B, H, P, P+N) of the last
+        layer, its last N columns are the ECG tokens.
+        """
+        ecg = _tokens(features)
+        latents = self.latents.expand(ecg.shape[0], -1, -1)
+        for layer in self.layers:
+            latents, attention = layer(latents, ecg)
+        prefix = self.norm(self.proj(latents))
+        out = {"prefix": prefix}
+        return out | {"attention": attention} if return_attention else out
 
 
 def build_mapper(
@@ -123,11 +216,13 @@ def build_mapper(
     dropout: float = 0.5,
     always_drop: bool = False,
 ) -> nn.Module:
-    """Returns the mapper named `kind`: attention (published) | linear | mlp. Raises ConfigError for
-    another name.
+    """Returns the mapper named `kind`: attention (published) | mlp | linear | perceiver. Raises
+    ConfigError for another name.
     """
     if kind == "attention":
         return AttentionMapper(feature_dim, llm_dim, n_prefix, n_heads, dropout, always_drop)
+    if kind == "perceiver":
+        return PerceiverMapper(feature_dim, llm_dim, n_prefix, n_heads, dropout)
     if kind in MAPPERS:
         return FeedForwardMapper(
             feature_dim, llm_dim, n_prefix, llm_dim if kind == "mlp" else 0, dropout
