@@ -31,7 +31,8 @@ class Group:
         """
         n = min(len(self.patients), size + len(taken))  # so many hold `size` that are not taken
         chosen = rng.choice(len(self.patients), n, replace=False)
-        chosen = chosen[~np.isin(self.patients[chosen], taken)][:size]
+        met = (self.patients[chosen][:, None] == taken).any(1)  # few: faster than np.isin
+        chosen = chosen[~met][:size]
         if len(chosen) < size:
             return None
         at = self.starts[chosen] + (rng.random(size) * self.counts[chosen]).astype(np.int64)

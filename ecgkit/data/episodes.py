@@ -243,7 +243,7 @@ class EpisodeSampler:
         if not self.n_conflicting:
             return ""
         how = "kept" if self._keeps else "left out (KEEP_CONFLICTING=True keeps them)"
-        return f" {self.n_conflicting:,} questions of conflicting templates are {how}."
+        return f" · {self.n_conflicting:,} questions of conflicting templates are {how}"
 
 
 def _check(part: str, protocol: str, split_by: str, repeats: int, quirks: frozenset) -> None:
