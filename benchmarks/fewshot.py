@@ -116,7 +116,7 @@ def parse(argv) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
     args = parser.parse_args(argv)
     if args.quick:
-        args.steps, args.tasks, args.test_tasks, args.repeats = 5, 2, 2, 1
+        args.steps, args.tasks, args.test_tasks, args.repeats = 6, 2, 2, 1
     return args
 
 
@@ -314,15 +314,17 @@ def compare(work: Work, args) -> None:
         ours = work.our_loss(work.task, work.mapper, 2, seed, first)["loss"]
         ours.backward()
         gap = abs(float(ours.detach()) - float(theirs.detach()))
-        norm = {name: float(g.norm()) for name, g in slopes.items()}
-        off = {name: float((p.grad - slopes[name]).norm()) / norm[name]
-               for name, p in work.mapper.named_parameters() if name != "key.bias"}  # fmt: skip
-        worst = max(off, key=off.get)
+        gaps = {name: float((p.grad - slopes[name]).norm())
+                for name, p in work.mapper.named_parameters()}  # fmt: skip
+        norms = {name: float(g.norm()) for name, g in slopes.items()}
+        whole = np.linalg.norm(list(gaps.values())) / np.linalg.norm(list(norms.values()))
+        # Softmax does not feel the key's bias: its gradient is 0.
+        worst = max((name for name in gaps if name != "key.bias"), key=lambda x: gaps[x] / norms[x])
         work.mapper.zero_grad()
-        print(f"outer loss from theta_{first}: {float(theirs.detach()):.4f}, ours off by {gap:.1e}; outer "
-              f"gradient off by {off[worst]:.1e} of its norm at most ({worst}; the key's bias has "
-              "no gradient)")  # fmt: skip
-        if not (gap < 1e-4 and off[worst] < 1e-5):
+        print(f"outer loss from theta_{first}: {float(theirs.detach()):.4f}, ours off by "
+              f"{gap:.1e}; outer gradient off by {whole:.1e} of its norm, worst part "
+              f"{gaps[worst] / norms[worst]:.1e} ({worst})")  # fmt: skip
+        if not (gap < 1e-4 and whole < 1e-5):
             raise SystemExit("The two do not compute the same; their times say nothing.")
     compare_test(work, model, args)
 
@@ -462,7 +464,7 @@ def memories(work: Work, args) -> float:
     model, n, steps = work.published(), args.tasks, args.steps
     model.decode = False  # its graph is thrown away at once, so it adds nothing to the peak
     found = {}
-    for k in sorted({max(3, steps // 3), steps}):  # from 3 on support and query are read at once
+    for k in sorted({max(4, steps // 3), steps}):  # from 4 on all there is stands side by side
         args.steps = k
         found[OURS, k] = peak(
             lambda: work.our_loss(work.task, work.mapper, n, 1, 2)["loss"].backward(), args

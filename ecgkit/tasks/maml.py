@@ -100,15 +100,16 @@ def inner_loop(
     if outer_from is not None:
         outer_at = outer_steps(n_steps, outer_from)
     loop = _Loop(mapper, support, query, read, lr, _adapting(mapper, only))
-    trail = []  # per step: weights, query gradient, state of the random numbers
+    trail = []  # per step: weights, state of the random numbers, query gradient
     for step in range(n_steps + 1):
         learn, counts = step < n_steps, step in outer_at
-        start, random = loop.done.params, _random_state(support) if second_order else None
+        before = (loop.done.params, _random_state(support)) if second_order else None
         gradient = loop.step(step, learn, counts, counts or step in score_at)
         if second_order:
-            trail.append((start, gradient, random))
+            trail.append((*before, gradient))
         elif gradient is not None:
             loop.add_outer(gradient, 1 / len(outer_at))
+        del gradient  # else it would stand beside the next step's
     if second_order and outer_at:
         loop.sweep_back(trail, 1 / len(outer_at))
     loop.leave_out_failed()
@@ -189,7 +190,7 @@ class _Loop:
 
     def sweep_back(self, trail: list, factor: float) -> None:
         """Second order: from theta_K to theta_0, through each inner step."""
-        for step, (params, gradient, random) in reversed(list(enumerate(trail))):
+        for step, (params, random, gradient) in reversed(list(enumerate(trail))):
             if self.done.outer_gradient is not None and step < len(trail) - 1:
                 self.add_outer(self._curvature(params, random), -self.lr)
             if gradient is not None:
