@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from ecgkit.models import llm_loading
 from ecgkit.models.llm_loading import load_llm
 from ecgkit.models.prefix_llm import PrefixLLM, token_scores
-from ecgkit.models.prefix_mapper import build_mapper
+from ecgkit.models.prefix_mapper import MAPPERS, build_mapper
 from ecgkit.models.small_llm import build_small_llm, train_tokenizer
 from ecgkit.tasks import maml
 from ecgkit.types import ConfigError, ModelError
@@ -65,9 +66,71 @@ def test_dropout_stays_on_at_test_time_only_as_released():
         assert torch.equal(mapper(x)["prefix"], mapper(x)["prefix"]) is same
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_plain_mappers_have_the_same_output_shape(kind):
-    assert build_mapper(kind, 10, 16, n_prefix=3)(torch.randn(2, 10))["prefix"].shape == (2, 3, 16)
+@pytest.mark.parametrize("kind", MAPPERS)
+def test_every_mapper_reads_one_embedding_or_several_tokens(kind):
+    torch.manual_seed(0)
+    mapper = build_mapper(kind, 8, 16, n_prefix=3, n_heads=4).eval()
+    x = torch.randn(2, 8)
+    assert mapper(x)["prefix"].shape == (2, 3, 16)
+    torch.testing.assert_close(mapper(x[:, None])["prefix"], mapper(x)["prefix"], rtol=0, atol=0)
+    several = torch.randn(2, 5, 8)
+    out = mapper(several, return_attention=True)
+    assert out["prefix"].shape == (2, 3, 16)
+    if kind in ("attention", "perceiver"):
+        assert out["attention"].shape == (2, 4, 3, 3 + 5)
+        torch.testing.assert_close(out["attention"].sum(-1), torch.ones(2, 4, 3))
+    else:
+        assert "attention" not in out
+    other = several.clone()
+    other[0, 4] = torch.randn(8)
+    changed = (mapper(other)["prefix"] - out["prefix"]).abs().amax((1, 2))
+    assert changed[0] > 1e-4 and changed[1] == 0
+
+
+@pytest.mark.parametrize("kind", MAPPERS)
+def test_every_mapper_has_second_derivatives_and_runs_per_task(kind):
+    """Second-order MAML differentiates the inner step; vmap runs one set of weights per task."""
+    torch.manual_seed(0)
+    mapper = build_mapper(kind, 8, 16, n_prefix=2, n_heads=2, dropout=0.0)
+    x = torch.randn(3, 8)
+    weights = list(mapper.parameters())
+    inner = torch.autograd.grad(
+        (mapper(x)["prefix"] * torch.randn(16)).tanh().sum(), weights, create_graph=True
+    )
+    outer = torch.autograd.grad(sum((g**2).sum() for g in inner), weights, allow_unused=True)
+    assert all(g is None or torch.isfinite(g).all() for g in outer)
+    stacked = maml.stacked_parameters(mapper, 2)
+    both = maml.map_tasks(mapper, stacked, torch.stack([x, x]))
+    torch.testing.assert_close(both[1], mapper(x)["prefix"])
+
+
+def test_the_perceiver_is_that_of_flamingo():
+    """Keys and values from latents and ECG, both normalised; two residual halves per layer."""
+    torch.manual_seed(0)
+    mapper = build_mapper("perceiver", 8, 16, n_prefix=3, n_heads=2, dropout=0.0).eval()
+    ecg, latents = torch.randn(1, 5, 8), mapper.latents
+    norm = torch.nn.functional.layer_norm
+    for layer in mapper.layers:
+        x, y = norm(latents, (8,)), norm(ecg[0], (8,))  # fresh norms have weight 1, bias 0
+        q, (k, v) = layer.query(x), layer.key_value(torch.cat([x, y])).chunk(2, -1)
+        heads = [
+            torch.softmax(q[:, h] @ k[:, h].T / 2, -1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))
+        ]
+        latents = latents + layer.out(torch.cat(heads, -1))
+        latents = latents + layer.feed_forward(latents)
+    expected = mapper.norm(mapper.proj(latents))
+    torch.testing.assert_close(mapper(ecg)["prefix"][0], expected)
+
+
+def test_mappers_for_an_8b_llama_have_these_sizes():
+    with torch.device("meta"):
+        sizes = {
+            kind: sum(p.numel() for p in build_mapper(kind, 768, 4096).parameters())
+            for kind in MAPPERS
+        }
+    assert sizes == {
+        "attention": 26_250_240, "linear": 12_607_488, "mlp": 70_283_264, "perceiver": 17_333_760,
+    }  # fmt: skip
 
 
 def test_a_wrong_mapper_is_refused_in_a_sentence():
@@ -75,6 +138,8 @@ def test_a_wrong_mapper_is_refused_in_a_sentence():
         build_mapper("rnn", 10, 16)
     with pytest.raises(ConfigError, match="MAPPER_HEADS"):
         build_mapper("attention", 10, 20, n_heads=8)
+    with pytest.raises(ConfigError, match="MAPPER_HEADS"):
+        build_mapper("perceiver", 10, 16, n_heads=8)
 
 
 # --- language model -------------------------------------------------------------------------------
@@ -110,6 +175,36 @@ def test_a_hub_id_without_network_is_one_sentence_within_five_seconds(monkeypatc
     assert time.monotonic() - start < 5
     message = str(error.value)
     assert "nobody/no-such-model" in message and "\n" not in message and message.count(". ") == 0
+
+
+@pytest.mark.parametrize("settings,said", [
+    ({"four_bit": True}, "LLM_4BIT needs a CUDA GPU"),
+    ({"dtype": "int8"}, "LLM_DTYPE is 'int8'"),
+])  # fmt: skip
+def test_settings_this_machine_cannot_serve_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_llm("nobody/no-such-model", device="cpu", **settings)
+
+
+def test_four_bits_without_bitsandbytes_name_the_package(monkeypatch):
+    monkeypatch.setattr(llm_loading.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install bitsandbytes"):
+        llm_loading._options("auto", "cuda", True)
+
+
+def test_precision_is_half_on_a_gpu_and_full_on_a_cpu_unless_said_otherwise():
+    assert llm_loading._options("auto", "cpu", False) == {"dtype": torch.float32}
+    assert llm_loading._options("auto", "cuda", False) == {"dtype": torch.bfloat16}
+    assert llm_loading._options("float16", "cpu", False) == {"dtype": torch.float16}
+
+
+def test_a_folder_is_loaded_in_the_precision_asked_for(reader, tmp_path):
+    reader.llm.save_pretrained(tmp_path)
+    reader.tokenizer.save_pretrained(tmp_path)
+    assert load_llm(str(tmp_path), "bfloat16", device="cpu")[1].dtype == torch.bfloat16
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ModelError, match="without config.json"):
+        load_llm(str(tmp_path))
 
 
 # --- layouts --------------------------------------------------------------------------------------
