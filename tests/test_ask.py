@@ -16,7 +16,7 @@ from ecgkit.models.prefix_llm import PrefixLLM
 from ecgkit.models.prefix_mapper import build_mapper
 from ecgkit.models.small_llm import build_small_llm, train_tokenizer
 from ecgkit.tasks import ask_kinds, ecg_features, maml
-from ecgkit.tasks.ask import check_signal
+from ecgkit.tasks.ask_input import check_signal
 from ecgkit.tasks.fewshot_files import find_folder, load_fewshot, save_fewshot
 from ecgkit.tasks.fewshot_task import FewShotTask
 from ecgkit.types import LEADS, DataError, ECGRecord, ModelError
@@ -212,6 +212,56 @@ def test_adapting_and_the_ecg_both_move_the_shares(answerer, tiny_cohort):
     np.testing.assert_allclose(many, dict(after)["yes"], atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [
+    {"method": "in-context"}, {"method": "anil"}, {"method": "none"}, {"prefix_first": True},
+    {"protocol": "reference"}, {"prompt": "2", "leads": "I II V2"},
+], ids=str)  # fmt: skip
+def test_every_method_and_layout_can_be_asked(
+    settings, tmp_path, run_folder, mapper, reader, features, questions, tiny_cohort, config
+):
+    how = dataclasses.replace(config, **settings)
+    layout = PrefixLLM(reader.llm, reader.tokenizer, how.prompt, how.prefix_first)
+    encoder = run_folder / "04_esi_pretraining" / "encoder"
+    save_fewshot(tmp_path, mapper, layout, features, questions, tiny_cohort, how, encoder)
+    answerer, record = load_fewshot(tmp_path), tiny_cohort.record(3)
+    reply = answerer.ask(record, AFIB)
+    assert reply.adapted_on > 0 and reply == load_fewshot(tmp_path).ask(record, AFIB)
+    kind, _ = ask_kinds.recognise(AFIB, answerer.kinds)
+    start = dict(answerer.mapper.named_parameters())
+    moved = {n for n, p in (answerer.adapted(kind) or {}).items() if not torch.equal(p, start[n])}
+    if how.method == "in-context":
+        assert not moved and answerer.context(kind) is not None
+    elif how.method == "anil":
+        assert moved and all(name.startswith(("out.", "norm2.")) for name in moved)
+    else:
+        assert any(name.startswith("query.") for name in moved)
+    if "leads" in settings:
+        silent = dataclasses.replace(record, signal=record.signal.copy())
+        silent.signal[5] = 0  # aVF, which is not shown
+        torch.testing.assert_close(answerer.embed(silent), answerer.embed(record))
+        silent.signal[1] = 0
+        assert not torch.allclose(answerer.embed(silent), answerer.embed(record))
+
+
+def test_lora_adapters_are_kept_apart_from_the_small_llama(
+    tmp_path, run_folder, mapper, features, questions, tiny_cohort, config
+):
+    pytest.importorskip("peft", reason="peft is not installed (pip install ecgkit[lora])")
+    from ecgkit.models.lora import add_lora, lora_parameters
+
+    tokenizer = train_tokenizer(["Question: is it ECG: Answer: yes no"] * 2, 300)
+    llm = add_lora(build_small_llm(len(tokenizer), width=32, n_layers=1, n_heads=4), rank=2)
+    for parameter in lora_parameters(llm).values():
+        torch.nn.init.normal_(parameter)
+    how = dataclasses.replace(config, frozen_lm=False)
+    encoder = run_folder / "04_esi_pretraining" / "encoder"
+    reader = PrefixLLM(llm, tokenizer)
+    save_fewshot(tmp_path, mapper, reader, features, questions, tiny_cohort, how, encoder)
+    again = load_fewshot(tmp_path).reader.llm
+    ids = torch.arange(5)[None]
+    torch.testing.assert_close(again(ids).logits, llm(ids).logits)
+
+
 def test_an_unknown_question_is_answered_unadapted_and_says_so(answerer, tiny_cohort):
     reply = answerer.ask(tiny_cohort.record(3), "Is the moon full?")
     assert reply.adapted_on == 0 and reply.about == "" and "without adapting" in reply.note
@@ -232,7 +282,7 @@ def test_the_own_rate_length_and_lead_order_do_not_matter(answerer, tiny_cohort)
     turned = record.select(tuple(reversed(record.leads)))
     torch.testing.assert_close(answerer.embed(turned), answerer.embed(record))
     fast = ECGRecord(np.repeat(record.signal, 5, 1), 500, record.leads, "fast")
-    assert answerer.fit(fast).shape == answerer.fit(record).shape == (12, 1000)
+    assert answerer.spec.fit(fast).shape == answerer.spec.fit(record).shape == (12, 1000)
     short = dataclasses.replace(record, signal=record.signal[:, :400])
     assert "lasts 4 s of 10 s" in answerer.ask(short, AFIB).note
     two = answerer.ask(record.select(("I", "II")), AFIB).note

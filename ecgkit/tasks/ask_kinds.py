@@ -64,64 +64,66 @@ def collect_kinds(questions, config) -> list[Kind]:
     """
     table = questions.table
     keep = (table["row2"] < 0).to_numpy()
-    if config.question_type != "all":
-        keep &= (table["question_type"] == config.question_type).to_numpy()
-    else:
+    if config.question_type == "all":
         keep &= table["question_type"].str.startswith("single-").to_numpy()
-    groups = defaultdict(list)
+    else:
+        keep &= (table["question_type"] == config.question_type).to_numpy()
+    places = np.flatnonzero(keep)
     columns = ["template_id", "question_id", "attribute_type", "attribute", "answer"]
-    positions = np.flatnonzero(keep)
+    groups = defaultdict(list)
     for place, row in zip(
-        positions.tolist(), table.iloc[positions][columns].itertuples(index=False), strict=True
+        places.tolist(), table.iloc[places][columns].itertuples(index=False), strict=True
     ):
         for key in sound_keys(*row):
             groups[key.base].append(place)
+    of = {name: table[name].to_numpy() for name in table.columns}
+    of["said"] = np.array([", ".join(answer) for answer in of["answer"]], dtype=object)
     rng = np.random.default_rng(config.seed)
-    return [_kind(name, groups[name], questions, config, rng) for name in sorted(groups)]
+    return [
+        _kind(name, np.array(groups[name]), of, questions, config.k_shot, rng)
+        for name in sorted(groups)
+    ]
 
 
-def _kind(name: str, places: list[int], questions, config, rng) -> Kind:
-    table = questions.table.iloc[places]
-    said = table["answer"].map(", ".join)
-    train = (table["split"] == "train").to_numpy()
-    chosen = _examples(table[train], said[train], config.k_shot, rng)
-    rows = table.loc[chosen, "row1"]
-    pairs = zip(table.loc[chosen, "question"], said[chosen], strict=True)
-    first = table.iloc[0]
+def _kind(name: str, places: np.ndarray, of: dict, questions, k_shot: int, rng) -> Kind:
+    chosen = _examples(places[of["split"][places] == "train"], of, k_shot, rng)
+    first = places[0]
     return Kind(
         name,
-        first["question_type"],
-        tuple(first["attribute"]),
-        tuple(table["question"].unique()),
-        _candidates(questions, places[0], said[chosen].unique()),
-        tuple(int(row) for row in rows),
-        tuple(pairs),
+        of["question_type"][first],
+        tuple(of["attribute"][first]),
+        tuple(dict.fromkeys(of["question"][places])),
+        _candidates(questions, first, of["template_id"][first], of["said"][chosen]),
+        tuple(of["row1"][chosen].tolist()),
+        tuple(zip(of["question"][chosen], of["said"][chosen], strict=True)),
     )
 
 
-def _examples(table, said, k_shot: int, rng) -> list[int]:
-    """Index labels of up to `k_shot` questions of each answer, no patient twice, answers in turn
-    from the scarcest; [] where there is one answer only.
+def _examples(places: np.ndarray, of: dict, k_shot: int, rng) -> list[int]:
+    """Up to `k_shot` of `places` with each answer, no patient twice, the scarcest answer first; []
+    where there is one answer only.
     """
-    used, chosen = set(), []
-    for answer in reversed(said.value_counts().index[:MOST_ANSWERS].tolist()):
-        mine = []
-        labels = table.index[(said == answer).to_numpy()]
-        for label in labels[rng.permutation(len(labels))]:
-            patient = table.at[label, "patient1"]
-            if len(mine) < k_shot and patient not in used:
+    said = of["said"][places]
+    names, counts = np.unique(said.astype(str), return_counts=True)
+    used, chosen, answers = set(), [], set()
+    for answer in names[np.argsort(-counts, kind="stable")][:MOST_ANSWERS][::-1]:
+        left = k_shot
+        for place in rng.permutation(places[said == answer]).tolist():
+            patient = of["patient1"][place]
+            if left and patient not in used:
                 used.add(patient)
-                mine.append(label)
-        chosen += mine
-    return chosen if said[chosen].nunique() > 1 else []
+                chosen.append(place)
+                answers.add(answer)
+                left -= 1
+    return chosen if len(answers) > 1 else []
 
 
-def _candidates(questions, place: int, seen: Sequence[str]) -> tuple[str, ...]:
+def _candidates(questions, place: int, template: int, seen: Sequence[str]) -> tuple[str, ...]:
     """The answers a question is judged on, "none" where its template allows that, and the
     combinations that examples show.
     """
     single = np.array(questions.classes)[questions.valid_mask([place])[0]].tolist()
-    allowed = questions.valid[int(questions.table["template_id"].iloc[place])]
+    allowed = questions.valid[int(template)]
     found = [*single, *(["none"] if "none" in allowed else []), *seen]
     return tuple(dict.fromkeys(answer for answer in found if answer != "not sure"))
 

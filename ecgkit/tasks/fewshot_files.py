@@ -23,13 +23,15 @@ import numpy as np
 from torch import nn
 
 from ecgkit import runtime
-from ecgkit.models.checkpoints import load_into
 from ecgkit.models.ecg_encoders import load_encoder
 from ecgkit.models.llm_loading import load_llm
+from ecgkit.models.lora import load_lora, lora_parameters, save_lora
 from ecgkit.models.prefix_llm import PrefixLLM
-from ecgkit.models.prefix_mapper import build_mapper
-from ecgkit.tasks.ask import Answerer, InputSpec
+from ecgkit.models.published_mapper import load_mapper, save_mapper
+from ecgkit.tasks.ask import Answerer
+from ecgkit.tasks.ask_input import InputSpec
 from ecgkit.tasks.ask_kinds import Kind, collect_kinds
+from ecgkit.tasks.meta_methods import last_layer
 from ecgkit.types import ModelError
 
 NAME, FORMAT = "ask.json", 1
@@ -58,14 +60,14 @@ def save_fewshot(
     support = (features[rows] - mean) / np.where(std > 1e-6, std, np.inf)
     with runtime.replacing(folder / "support.npz") as scratch, open(scratch, "wb") as file:
         np.savez(file, support=support.astype(np.float32), mean=mean, std=std)
-    _save_mapper(mapper, folder / "mapper", config, features.shape[1], reader.width)
-    if not config.llm:
-        _save_llm(reader, folder / "llm")
+    save_mapper(mapper, folder / "mapper", {"protocol": config.protocol})
+    _save_llm(reader, folder, config.llm)
     body = {
         "format": FORMAT, "about": _about(config, cohort), "encoder": _keep(encoder, folder),
         "llm": config.llm or "llm", "llm_dtype": config.llm_dtype, "llm_4bit": config.llm_4bit,
         "prompt": config.prompt, "prefix_first": config.prefix_first,
-        "inner_steps": _inner_steps(config), "inner_lr": config.inner_lr,
+        "inner_steps": config.steps_at_test, "inner_lr": config.inner_lr,
+        "only": last_layer(mapper, config.mapper) if config.method == "anil" else None,
         "input": _input(cohort.store, config), "kinds": [dataclasses.asdict(k) for k in kinds],
     }  # fmt: skip
     with runtime.replacing(folder / NAME) as scratch:
@@ -83,14 +85,10 @@ def _spread(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     return features[rows].mean(0), features[rows].std(0)
 
 
-def _inner_steps(config) -> int:
-    """In-context learning changes no weights."""
-    return 0 if config.method == "in-context" else config.steps_at_test
-
-
 def _about(config, cohort) -> dict:
     settings = {name: getattr(config, name) for name in _SETTINGS}
     data = {"data": cohort.name, "simulated": bool(cohort.simulated), "n_ecgs": len(cohort)}
+    settings["quirks"] = sorted(config.active_quirks)
     return settings | data | {"fingerprint": cohort.fingerprint, "config": config.to_dict()}
 
 
@@ -117,23 +115,26 @@ def _keep(encoder: str | Path, folder: Path) -> str:
     return "encoder"
 
 
-def _save_llm(reader: PrefixLLM, folder: Path) -> None:
+def _save_llm(reader: PrefixLLM, folder: Path, name: str) -> None:
+    """The small Llama (one that has a name is loaded by it again), and LoRA adapters apart."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    reader.llm.save_pretrained(folder)
-    reader.tokenizer.save_pretrained(folder)
+    if not name:
+        _plain(reader.llm).save_pretrained(folder / "llm")
+        reader.tokenizer.save_pretrained(folder / "llm")
+    if lora_parameters(reader.llm):
+        save_lora(reader.llm, folder / "lora")
 
 
-def _save_mapper(mapper: nn.Module, folder: Path, config, feature_dim: int, llm_dim: int) -> None:
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in mapper.state_dict().items()}
-    save_file(state, str(folder / "model.safetensors"))
-    sizes = {"kind": config.mapper, "feature_dim": feature_dim, "llm_dim": llm_dim,
-             "n_prefix": config.n_prefix, "n_heads": config.mapper_heads}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(sizes, indent=2) + "\n")
+def _plain(llm: nn.Module) -> nn.Module:
+    """The model without its LoRA adapters; itself where it has none."""
+    if not lora_parameters(llm):
+        return llm
+    state = {k.replace(".base_layer.", "."): v for k, v in llm.state_dict().items()}
+    plain = type(llm)(llm.config)
+    plain.load_state_dict({k: v for k, v in state.items() if "lora_" not in k})
+    return plain
 
 
 # --- from disk ------------------------------------------------------------------------------------
@@ -148,13 +149,12 @@ def load_fewshot(folder: str | Path, device: str = "cpu") -> Answerer:
     folder = find_folder(folder)
     body = _read(folder)
     encoder = _load(folder, body["encoder"], load_encoder, "04", "the ECG encoder")
-    mapper = _load(folder, "mapper", _load_mapper, "06", "the mapper")
     tokenizer, llm = _load_llm(folder, body)
-    layout = {"prompt": body["prompt"], "prefix_first": body["prefix_first"]}
-    plain = layout == {"prompt": "1", "prefix_first": False}
-    reader = PrefixLLM(llm, tokenizer, **({} if plain else layout))
+    reader = PrefixLLM(llm, tokenizer, body["prompt"], body["prefix_first"])
     with np.load(folder / "support.npz") as arrays:
         support, mean, std = arrays["support"], arrays["mean"], arrays["std"]
+    mapper = load_mapper(folder / "mapper", len(mean), reader.width)
+    mapper.always_drop = False  # as released it would answer differently each time
     where = runtime.pick_device(device)
     given = body["input"]
     spec = InputSpec(
@@ -164,7 +164,7 @@ def load_fewshot(folder: str | Path, device: str = "cpu") -> Answerer:
     kinds = [_kind(line) for line in body["kinds"]]
     return Answerer(
         encoder.to(where), mapper.to(where), reader.to(where), spec, kinds, support,
-        body["inner_steps"], body["inner_lr"], body["about"],
+        body["inner_steps"], body["inner_lr"], body["about"], body["only"],
     )  # fmt: skip
 
 
@@ -208,22 +208,6 @@ def _load(folder: Path, place: str, load, notebook: str, what: str):
     return load(path)
 
 
-def _load_mapper(folder: Path) -> nn.Module:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        sizes = json.loads((folder / "config.json").read_text())
-        state = load_file(str(folder / "model.safetensors"))
-        mapper = build_mapper(**sizes, dropout=0.0)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise ModelError(
-            f"The mapper in {folder.name}/ cannot be read ({error}); run notebook 06 again: "
-            "ecgkit run 06 --force."
-        ) from None
-    return load_into(mapper, state, f"{folder.name}/model.safetensors").eval()
-
-
 def _load_llm(folder: Path, body: dict):
     name = str(folder / "llm") if body["llm"] == "llm" else body["llm"]
     if body["llm"] == "llm" and not (folder / "llm").is_dir():
@@ -233,7 +217,8 @@ def _load_llm(folder: Path, body: dict):
         )
     options = {"four_bit": True} if body["llm_4bit"] else {}
     dtype = "float32" if body["llm_dtype"] == "auto" else body["llm_dtype"]
-    return load_llm(name, dtype, **options)
+    tokenizer, llm = load_llm(name, dtype, **options)
+    return tokenizer, load_lora(llm, folder / "lora") if (folder / "lora").is_dir() else llm
 
 
 def _kind(line: dict) -> Kind:
