@@ -339,7 +339,7 @@ def test_a_grid_has_a_row_per_table_with_both_intervals():
     )
     last = table[table["step"] == 1]
     grid = fewshot_eval.accuracy_grid([({"N": 2, "K": 5}, table), ({"N": 4, "K": 5}, last)])
-    assert list(grid["N"]) == [2, 4] and list(grid["after"]) == [0.5, 0.5]
+    assert list(grid["N"]) == [2, 4] and list(grid["value"]) == [0.5, 0.5]
     assert grid.loc[0, "low"] < 0.5 < grid.loc[0, "high"] and grid.loc[0, "gain"] == 0.5
     assert np.isnan(grid.loc[1, "gain"]) and grid.loc[1, "n"] == 10
 
@@ -365,8 +365,8 @@ def test_the_embeddings_alone_answer_the_toy_and_the_majority_does_not(
     tables = fewshot_baselines.baseline_episodes(
         task, mapper, Sampler(), range(4), config, supervised=make_mapper(reader, "linear")
     )
-    found = fewshot_baselines.baseline_table(tables).set_index("baseline")
-    assert found.loc["ECG only", "mean"] == 1 and found.loc["majority", "mean"] == 0.5
+    found = fewshot_baselines.baseline_table(tables).set_index("name")
+    assert found.loc["ECG only", "value"] == 1 and found.loc["majority", "value"] == 0.5
     assert {
         "adapted",
         "unadapted",
@@ -375,7 +375,7 @@ def test_the_embeddings_alone_answer_the_toy_and_the_majority_does_not(
         "question only",
         "shuffled ECGs",
     } < {*found.index}
-    gap = found.loc["adapted", "mean"] - found["mean"]
+    gap = found.loc["adapted", "value"] - found["value"]
     np.testing.assert_allclose(found["gain"].drop("adapted"), gap.drop("adapted"))
     assert (found["gain low"].dropna() <= found["gain high"].dropna()).all()
     assert (found["n"] == 4).all()
@@ -415,13 +415,13 @@ def test_every_quirk_has_a_row_with_its_worth_or_with_what_is_missing(
     table = fewshot_quirks.quirk_table(setup, range(3), config)
     for start, rows in table.groupby("from"):
         expected = set(QUIRKS) - ({"untrained_mapper"} if start == "trained reference" else set())
-        assert set(rows["quirk"]) == expected
-    measured = table["effect"].notna()
+        assert set(rows["name"]) == expected
+    measured = table["value"].notna()
     assert (table.loc[~measured, "remark"] != "").all()
     np.testing.assert_allclose(
-        table["effect"][measured], (table["with it"] - table["without it"])[measured], atol=1e-12
+        table["value"][measured], (table["with it"] - table["without it"])[measured], atol=1e-12
     )
-    done = set(table.loc[measured & (table["from"] == "sound"), "quirk"])
+    done = set(table.loc[measured & (table["from"] == "sound"), "name"])
     assert done == {"oracle_length", "bos_scored", "live_dropout", "untrained_mapper",
                     "with_replacement"}  # fmt: skip
     with pytest.raises(ConfigError, match="meta-trained"):

@@ -12,7 +12,7 @@ The last two choose among the episode's answers, which is easier than writing on
 
 Usage:
     tables = baseline_episodes(task, mapper, sampler, range(80), config, supervised=other)
-    baseline_table(tables)          # baseline, mean, low, high, gain, gain low, gain high, n
+    baseline_table(tables)          # name, value, low, high, gain, gain low, gain high, n
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def baseline_episodes(
 
 
 def baseline_table(tables: Mapping[str, pd.DataFrame], score: str = "exact") -> pd.DataFrame:
-    """One row per baseline: its mean score with the 95 % interval over episodes (low, high), and
-    `gain`, adapted minus baseline, paired by episode, with its interval.
+    """One row per baseline `name`: its mean score `value` with the 95 % interval over episodes
+    (low, high), and `gain`, adapted minus baseline, paired by episode, with its interval.
     """
     adapted = _by_episode(tables[ADAPTED], score)
     rows = []
@@ -71,7 +71,7 @@ def baseline_table(tables: Mapping[str, pd.DataFrame], score: str = "exact") -> 
         gap = (np.nan,) * 3 if name == ADAPTED else bootstrap_mean(shared[:, 0] - shared[:, 1])
         rows.append((name, *bootstrap_mean(own.to_numpy()), *gap, len(own)))
     return pd.DataFrame(
-        rows, columns=["baseline", "mean", "low", "high", "gain", "gain low", "gain high", "n"]
+        rows, columns=["name", "value", "low", "high", "gain", "gain low", "gain high", "n"]
     )
 
 

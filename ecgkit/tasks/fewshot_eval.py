@@ -166,8 +166,8 @@ def paired_gain(table: pd.DataFrame, score: str = "exact") -> dict[str, float]:
 def accuracy_grid(
     rows: Iterable[tuple[Mapping[str, object], pd.DataFrame]], score: str = "exact"
 ) -> pd.DataFrame:
-    """One row per (labels, table of `evaluate_episodes`): the labels, `before`, `after` with its
-    95 % interval (low, high), `gain` with its own, episodes `n` and `flagged`.
+    """One row per (labels, table of `evaluate_episodes`): the labels, `before`, `value` after
+    adaptation with its 95 % interval (low, high), `gain` with its own, episodes `n` and `flagged`.
 
     Before and gain are empty where a table has the last step only.
     """
@@ -176,7 +176,7 @@ def accuracy_grid(
         kept = finite(table)
         end = kept.loc[kept["step"] == kept["step"].max(), score].dropna().to_numpy()
         after, low, high = bootstrap_mean(end)
-        row = {**labels, "before": np.nan, "after": after, "low": low, "high": high}
+        row = {**labels, "before": np.nan, "value": after, "low": low, "high": high}
         row |= {"gain": np.nan, "gain low": np.nan, "gain high": np.nan}
         if kept["step"].nunique() > 1:
             gain = paired_gain(table, score)

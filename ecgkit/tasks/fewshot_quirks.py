@@ -10,14 +10,17 @@ token included. Under `sound` it is exact match, except for bos_scored, which ex
 show and which is measured on the share of right tokens.
 
 Usage:
-    setup = QuirkSetup(questions, features, reader, sampler, {"sound": mapper, "reference": other})
-    quirk_table(setup, range(80), config)     # from, quirk, score, with it, without it, effect ...
+    setup = QuirkSetup(questions, features, reader, parts.unseen,
+                       {"sound": mapper, "reference": other},
+                       quirk_samplers(parts.unseen, parts.seen))
+    quirk_table(setup, range(80), config)       # from, name, score, with it, without it, value ...
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -35,11 +38,11 @@ STARTS = {
     "sound": frozenset(),
 }
 OF_EPISODES = ("with_replacement", "shared_classes", "episodes_twice")
-COLUMNS = ("from", "quirk", "score", "with it", "without it", "effect", "low", "high", "n",
+COLUMNS = ("from", "name", "score", "with it", "without it", "value", "low", "high", "n",
            "remark")  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class QuirkSetup:
     """Everything the comparison is made of.
 
@@ -53,14 +56,25 @@ class QuirkSetup:
     reader: object
     sampler: object
     mappers: Mapping[str, nn.Module]
-    samplers: Mapping[str, object] = field(default_factory=dict)
+    samplers: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+def quirk_samplers(sampler, seen=None) -> dict[str, object]:
+    """The test episodes of `sampler` with one fault of drawing each. Episode i keeps its classes,
+    other ECGs are drawn. `seen`: episodes on the classes of meta-training, for shared_classes.
+    """
+    again, twice = copy.copy(sampler), copy.copy(sampler)
+    again.shape = dataclasses.replace(sampler.shape, apart=False)
+    twice.quirks = sampler.quirks | {"episodes_twice"}
+    found = {"with_replacement": again, "episodes_twice": twice}
+    return found if seen is None else found | {"shared_classes": seen}
 
 
 def quirk_table(
     setup: QuirkSetup, numbers: Iterable[int], config, starts: Iterable[str] = tuple(STARTS)
 ) -> pd.DataFrame:
-    """One row per start and fault: score `with it` and `without it`, and `effect`, the difference
-    with its 95 % interval over episodes (low, high).
+    """One row per start and fault `name`: score `with it` and `without it`, and `value`, the
+    difference with its 95 % interval over episodes (low, high).
 
     A row that cannot be measured from what is given is empty and its remark says what is missing.
     Raises ConfigError for an unknown start, or one without its mapper.
@@ -77,7 +91,7 @@ def quirk_table(
 
 
 def side_by_side(setup: QuirkSetup, numbers: Iterable[int], config) -> pd.DataFrame:
-    """Both protocols on the same episodes: columns protocol, score, mean, low, high, n.
+    """Both protocols on the same episodes: columns protocol, score, value, low, high, n.
 
     Exact match is given for both; what the released code reports is `tokens` of reference.
     """
@@ -89,7 +103,7 @@ def side_by_side(setup: QuirkSetup, numbers: Iterable[int], config) -> pd.DataFr
         for score in ("exact", "candidate", "tokens"):
             values = table[score].dropna().to_numpy()
             rows.append((start, score, *bootstrap_mean(values), len(values)))
-    return pd.DataFrame(rows, columns=["protocol", "score", "mean", "low", "high", "n"])
+    return pd.DataFrame(rows, columns=["protocol", "score", "value", "low", "high", "n"])
 
 
 # --- one row --------------------------------------------------------------------------------------
@@ -138,7 +152,9 @@ def _missing(setup: QuirkSetup, start: str, quirk: str) -> str:
 
 def _remark(start: str, quirk: str) -> str:
     if quirk in OF_EPISODES:
-        return "other episodes of the same questions"
+        return {"with_replacement": "the same questions, other ECGs",
+                "shared_classes": "other episodes, on the classes of meta-training",
+                "episodes_twice": "half as many distinct episodes"}[quirk]  # fmt: skip
     if start == "reference" and quirk != "untrained_mapper":
         return "of a random mapper, as the inference script has it"
     if quirk == "oracle_length":
