@@ -146,7 +146,8 @@ def test_few_questions_keep_half_of_the_patients_apart(verify):
 def test_one_attribute_cannot_be_divided(verify):
     one = verify.only((verify.table["attribute"].str[0] == "sinus rhythm").to_numpy())
     parts = open_parts(one, config_of(K_SHOT=1, N_QUERY=1))
-    assert "new episodes only" in parts.how and parts.train.units == parts.unseen.units
+    assert "Too few attributes" in parts.how and "new episodes only" in parts.how
+    assert parts.train.units == parts.unseen.units
     with pytest.raises(DataError, match="lower N_WAY, K_SHOT or N_QUERY"):
         open_parts(one, config_of(K_SHOT=50, N_QUERY=50))
 
@@ -154,7 +155,7 @@ def test_one_attribute_cannot_be_divided(verify):
 def test_reference_parts_pool_everything_and_quirks_undo_it(verify):
     params = {"PROTOCOL": "reference", "MIN_SAMPLES": 8}
     as_released = open_parts(verify, config_of(**params))
-    assert as_released.split.records == "pooled"
+    assert as_released.split.records == "pooled" and "not divided" in as_released.how
     assert set(as_released.train.classes) == set(as_released.unseen.classes)
     mended = open_parts(verify, config_of(**params, QUIRKS="none"))
     assert not set(mended.train.classes) & set(mended.unseen.classes)
