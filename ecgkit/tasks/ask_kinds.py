@@ -50,7 +50,7 @@ class Kind:
         """What the kind is about, for a sentence."""
         if len(self.attributes) <= 2:
             return " or ".join(self.attributes)
-        return self.wordings[0]
+        return f'"{self.wordings[0]}"'
 
 
 # --- from a table of questions --------------------------------------------------------------------
