@@ -143,8 +143,12 @@ def test_anil_adapts_the_last_layer_alone_and_learns_all(task, batch, monkeypatc
 @pytest.mark.parametrize("kind", meta_methods.LAST_LAYER)
 def test_the_last_layer_of_every_mapper_is_known_and_not_all_of_it(task, kind):
     mapper = fewshot_train.new_mapper(task, make_config(mapper=kind))
-    names = meta_methods.last_layer(mapper, kind)
-    assert 0 < len(names) < len(list(mapper.parameters()))
+    names = meta_methods.last_layer(mapper, "whatever")
+    starts = meta_methods.LAST_LAYER[kind]
+    assert {start for start in starts for name in names if name.startswith(start)} == set(starts)
+    assert len(names) < len(list(mapper.parameters()))
+    mapper_output = [n for n, p in mapper.named_parameters() if p.shape[0] in (32, 4 * 32)]
+    assert set(names) <= set(mapper_output)  # as wide as the language model
 
 
 def test_a_mapper_without_a_known_last_layer_is_refused():
@@ -302,11 +306,11 @@ class WithLora(nn.Module):
     def __init__(self, base: nn.Linear):
         super().__init__()
         self.base = base
-        self.lora_a = nn.Parameter(torch.randn(2, base.in_features) * 0.1)
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, 2))
+        self.lora_A = nn.Parameter(torch.randn(2, base.in_features) * 0.1)
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, 2))
 
     def forward(self, x):
-        return self.base(x) + x @ self.lora_a.T @ self.lora_b.T
+        return self.base(x) + x @ self.lora_A.T @ self.lora_B.T
 
 
 def lora_task():
@@ -326,9 +330,18 @@ def test_lora_learns_beside_the_mapper_and_is_reloaded(method, tmp_path):
     for name in before:
         assert torch.equal(before[name], after[name]) is ("lora_" not in name), name
     again = lora_task()
+    assert_same(weights(again.reader.llm), before, atol=0, rtol=0)
     _, log = fewshot_train.meta_train(again, Sampler(), config, tmp_path)
     assert log.reused
     assert_same(weights(again.reader.llm), after, atol=0, rtol=0)
+
+
+def test_lora_starts_at_zero_whatever_was_trained_before(tmp_path):
+    config = make_config(method="supervised", frozen_lm=False, meta_steps=2)
+    task, logs = lora_task(), []
+    for name in ("first", "second"):
+        logs.append(fewshot_train.meta_train(task, Sampler(), config, tmp_path / name)[1])
+    np.testing.assert_array_equal(*(log.table["loss"] for log in logs))
 
 
 @pytest.mark.parametrize("method", ["maml2", "reptile"])

@@ -49,8 +49,8 @@ def meta_train(
     episodes of `sampler`.
 
     Resumes from `folder`. With METHOD=none, or MAPPER_FROM given, nothing is trained and the log is
-    empty. Raises ConfigError where METHOD cannot train LoRA, ModelError where all episodes of a
-    step have losses that are not finite, and when memory runs out, naming the settings to lower.
+    empty. Raises ConfigError where METHOD cannot train LoRA, ModelError where all episodes that
+    a process meets in a step are not finite, and when memory runs out, naming what to lower.
     """
     mapper = new_mapper(task, config)
     if config.method == "none" or config.mapper_from:
@@ -136,7 +136,9 @@ def quirks_of(task: FewShotTask) -> frozenset[str]:
 
 
 def open_lora(task: FewShotTask, config) -> dict[str, nn.Parameter]:
-    """LoRA's matrices in the language model of `task`, added where there are none yet."""
+    """LoRA's matrices in the language model of `task`, added where there are none yet. Theirs is an
+    addition of zero again, whatever an earlier training made of it.
+    """
     if config.method not in METHODS_WITH_LORA:
         raise ConfigError(
             f"METHOD is {config.method} and FROZEN_LM False: LoRA is trained under METHOD "
@@ -145,7 +147,13 @@ def open_lora(task: FewShotTask, config) -> dict[str, nn.Parameter]:
     llm = task.reader.llm
     if not lora_parameters(llm):
         add_lora(llm, config.lora_rank)
-    return lora_parameters(llm)
+    found = lora_parameters(llm)
+    for name, matrix in found.items():
+        if "lora_B" in name:
+            nn.init.zeros_(matrix.data)
+        else:
+            nn.init.kaiming_uniform_(matrix.data, a=5**0.5)
+    return found
 
 
 def train_settings(config, n_steps, time_budget_s, checkpoint_every) -> TrainSettings:

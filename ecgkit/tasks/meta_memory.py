@@ -15,7 +15,8 @@ number; a mapper of M parameters; K inner steps:
                                             output, three of the feed-forward layer; keys and values
     answers          8 R A V                logits and log-probabilities, fp32
 
-The layers are frozen, so no input of a linear layer is kept. Second order reads the support once
+The layers are frozen, so no input of a linear layer is kept; with LoRA (FROZEN_LM=False) they are,
+and activations take 1.3 times as much. Second order reads the support once
 more per inner step, with about three times the graph: R is 3 T S at least. First order does not
 grow with K. Upper ends: the longest question and answer of all are taken.
 
@@ -39,7 +40,7 @@ class Memory:
     llm: int
     mapper: float
     questions: int
-    activations: int
+    activations: float
     answers: int
 
     @property
@@ -89,9 +90,10 @@ def sizes_of(llm: nn.Module) -> Sizes:
 def estimate(task, mapper: nn.Module, config) -> Memory:
     """Bytes of one step under `config.method`, from shapes alone: nothing is run.
 
-    Above what the weights take, 0.9 to 1.25 times the peak measured on a CPU: small Llamas of 64 to
-    512 wide, first order, second order, supervised, reptile, both layouts; up to 1.4 times where a
-    step takes a few MB. Not measured on a GPU, whose allocator keeps more than it uses.
+    Above what the weights take, 0.85 to 1.25 times the peak measured on a CPU (small Llamas of 64
+    to 512 wide; first order, second order, supervised, Reptile, LoRA; both layouts), up to 1.4
+    times where a step takes a few MB. Not measured on a GPU, whose allocator keeps more than it
+    uses.
     """
     sizes = sizes_of(task.reader.llm)
     rows, held = rows_at_once(config)
@@ -101,7 +103,7 @@ def estimate(task, mapper: nn.Module, config) -> Memory:
         llm=sizes.weights,
         mapper=16 * mapper_copies(config) * sum(p.numel() for p in mapper.parameters()),
         questions=2 * sizes.layers * rows * kept * sizes.keys * sizes.n_bytes,
-        activations=sizes.layers * held * values * sizes.n_bytes,
+        activations=sizes.layers * held * values * sizes.n_bytes * (1 if config.frozen_lm else 1.3),
         answers=8 * held * scored * sizes.words,
     )
 

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from ecgkit.tasks import maml
 from ecgkit.types import ConfigError
 
-# By mapper kind: how the names of the parameters begin that ANIL adapts.
+# How the names of the parameters begin that ANIL adapts, by mapper; the first that has all of them.
 LAST_LAYER = {
     "attention": ("out.", "norm2."),
-    "linear": ("norm.",),  # its one layer is also its first: only the scale adapts
-    "mlp": ("body.3.", "norm."),
     "perceiver": ("proj.", "norm."),
+    "mlp": ("body.3.", "norm."),
+    "linear": ("norm.",),  # its one layer is also its first: only the scale adapts
 }
 # With FROZEN_LM=False. The others would need derivatives through the language model's own weights.
 METHODS_WITH_LORA = ("maml", "anil", "supervised", "in-context")
@@ -114,18 +114,18 @@ METHODS: dict[str, Callable[..., Scores]] = {
 # --- parts of them --------------------------------------------------------------------------------
 
 
-def last_layer(mapper: nn.Module, kind: str) -> list[str]:
-    """Names of the parameters ANIL adapts. Raises ConfigError where the mapper has none of them."""
-    names = [
-        name for name, _ in mapper.named_parameters() if name.startswith(LAST_LAYER.get(kind, ()))
-    ]
-    if not names:
-        raise ConfigError(
-            f"METHOD is anil, but a mapper of MAPPER={kind} with parameters "
-            f"{', '.join(name for name, _ in mapper.named_parameters())} has no known last layer; "
-            f"choose MAPPER {', '.join(LAST_LAYER)}, or METHOD=maml."
-        )
-    return names
+def last_layer(mapper: nn.Module, kind: str = "") -> list[str]:
+    """Names of the parameters ANIL adapts, whatever MAPPER (`kind`) says. Raises ConfigError where
+    the mapper is none of those known.
+    """
+    names = [name for name, _ in mapper.named_parameters()]
+    for starts in LAST_LAYER.values():
+        if all(any(name.startswith(start) for name in names) for start in starts):
+            return [name for name in names if name.startswith(starts)]
+    raise ConfigError(
+        f"METHOD is anil, but this mapper (MAPPER={kind}; {', '.join(names)}) has no known last "
+        f"layer; choose MAPPER {', '.join(LAST_LAYER)}, or METHOD=maml."
+    )
 
 
 def _lora_term(task, mapper, batch, done) -> Tensor | float:
