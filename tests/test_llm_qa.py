@@ -115,6 +115,8 @@ def test_endpoint_errors_end_in_counted_unanswered_questions(
     assert results.table["why"].str.endswith(".").all() or results.table["why"].str.len().all()
     assert results.scores["unanswered"].max() == len(results.table)
     assert f"{len(results.table)} unanswered" in results.summary()
+    baseline = results.scores[results.scores["reader"] == llm_qa.MAJORITY]
+    assert baseline["n"].max() == len(results.table) and baseline["exact_match"].notna().all()
 
 
 def test_a_refused_connection_is_no_crash(tiny_cohort, questions, peaks, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from llm_qa_parts import Peaks, config, without_keys
 
+from ecgkit.config import BaselinesConfig
 from ecgkit.data.ecgqa import open_questions
 from ecgkit.data.grounding import read_grounding
 from ecgkit.data.grounding_leads import Asked, Skip, lead_groups, read_question
@@ -199,6 +200,15 @@ def test_the_grounding_classifier_of_notebook_03_is_found(tmp_path, tiny_config,
     assert loaded.name == "se_wrn" and not loaded.model.training
     signal = torch.randn(2, 12, 1000)
     assert torch.equal(loaded.model(signal)["logits"], model.eval()(signal)["logits"])
+    # Strides stand in no weight: the config.json of notebook 03 tells them.
+    (tmp_path / "grounding").mkdir()
+    (tmp_path / "model.safetensors").rename(tmp_path / "grounding" / "model.safetensors")
+    BaselinesConfig.from_params({"preset": "tiny", "upper_stem_stride": 1}).save(
+        tmp_path / "config.json"
+    )
+    again = load_classifier(tmp_path / "grounding", tiny_config, classes)
+    assert again.model.encoder.conv.stride == (1,) != loaded.model.encoder.conv.stride
+    tmp_path = tmp_path / "grounding"
     with pytest.raises(ModelError, match="same preset"):
         load_classifier(tmp_path, tiny_config, classes[:-1])
 

@@ -130,6 +130,12 @@ def test_an_answer_never_runs_beyond_the_positions(server):
     assert answer["usage"]["total_tokens"] <= POSITIONS
 
 
+def test_a_model_with_rotary_positions_can_be_given_more(local):
+    with LocalServer(*local, name="random", positions=500) as server:
+        status, answer = call(server, asks("word " * 80, max_tokens=2))
+    assert status == 200 and answer["usage"]["prompt_tokens"] > POSITIONS
+
+
 def test_the_kit_s_client_speaks_with_it(server):
     client = ChatClient(server.url, "random", key_env="", options={"max_tokens": 3})
     answers = client.chat_many({i: f"Question {i}?" for i in range(6)})

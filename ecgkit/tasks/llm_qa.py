@@ -102,13 +102,14 @@ class Results:
 
 def open_endpoint(
     config: LlmQaSettings, local=None, folder: str | Path | None = None,
-    credentialed: bool = False, **client_options,
+    credentialed: bool = False, positions: int | None = None, **client_options,
 ) -> tuple[PacedClient, Callable[[], None]]:  # fmt: skip
     """(client, close): of LLM_URL, or of `local` = (llm, tokenizer), served on this machine.
 
-    folder: where what was spent is kept. The key of LLM_URL comes from OPENAI_API_KEY, the local
-    server needs none. Raises ConfigError where text of `credentialed` records would leave this
-    machine, and where there is neither a URL nor a local model.
+    folder: where what was spent is kept. positions: of the local server, see there. The key of
+    LLM_URL comes from OPENAI_API_KEY, the local server needs none. Raises ConfigError where text of
+    `credentialed` records would leave this machine, and where there is neither a URL nor a local
+    model.
     """
     kept = Path(folder) / "spent.jsonl" if folder else None
     budget = Budget(config.llm_token_budget, config.llm_budget, config.prices(), kept)
@@ -124,7 +125,7 @@ def open_endpoint(
             "LLM_URL is empty and no local model was given; set LLM_URL and LLM_MODEL, or pass "
             "local=(llm, tokenizer)."
         )
-    server = LocalServer(*local, name=config.llm_model or LOCAL_NAME).start()
+    server = LocalServer(*local, config.llm_model or LOCAL_NAME, positions=positions).start()
     options = {"timeout_s": 600.0, **options}  # a CPU takes its time
     return PacedClient(server.url, server.name, key_env="", **options), server.stop
 
@@ -231,8 +232,12 @@ def _scores(config, questions, table: pd.DataFrame, model: str, n_boot: int) -> 
     both = {model: table["right"], model + PUBLISHED: table["right_reference"]}
     if config.llm_scoring == "reference":
         both = dict(reversed(both.items()))
-    readers = {**both, LOOKUP: looked, MAJORITY: hits}
-    return score_table(table, readers, n_boot)
+    baselines = {LOOKUP: looked, MAJORITY: hits}
+    if table["answered"].any():  # all readers on the same questions
+        return score_table(table, {**both, **baselines}, n_boot)
+    everything = table.assign(answered=True)
+    return pd.concat([score_table(table, both, n_boot), score_table(everything, baselines, n_boot)],
+                     ignore_index=True)  # fmt: skip
 
 
 def _meter(client: ChatClient) -> str:

@@ -10,6 +10,7 @@ Usage:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ecgkit.tasks.classifiers import Items, predict_items
+from ecgkit.config import BaselinesConfig
+from ecgkit.tasks.classifiers import Items, build_classifier, predict_items
 from ecgkit.tasks.llm_qa_views import View
 from ecgkit.text.llm_prompts import THRESHOLD, finding_lines
-from ecgkit.types import LEADS, DataError, ModelError
+from ecgkit.types import LEADS, ConfigError, DataError, ModelError
+
+KINDS = ("se_wrn", "ecg_transformer", "resnet_attention")
 
 
 @dataclass(frozen=True)
@@ -59,30 +63,37 @@ def as_classifier(source) -> Classifier:
     return Classifier(source, tuple(classes), type(source).__name__)
 
 
-def load_classifier(folder: str | Path, config, classes, names=("se_wrn", "ecg_transformer",
-                                                                 "resnet_attention")):
+def load_classifier(folder: str | Path, config, classes, names=KINDS) -> Classifier:
     """The classifier of grounding tuples that notebook 03 left in runs/<run>/03_baselines/grounding
-    (`folder`), built with the settings of its preset (`config`: any study's).
+    (`folder`). Its sizes are those of the config.json beside that folder, else `config`'s preset.
 
     Raises ModelError where no kind of classifier with these classes fits the weights.
     """
     from safetensors.torch import load_file
 
-    from ecgkit.tasks.classifiers import build_classifier
-
-    path = Path(folder) / "model.safetensors"
+    path, config = Path(folder) / "model.safetensors", _settings(Path(folder), config)
     if not path.exists():
         raise ModelError(f"{folder} holds no model.safetensors; run notebook 03 first.")
     state = load_file(str(path))
     for name in names:
-        model = build_classifier(config, name, len(classes)) if _has_sizes(config, name) else None
-        if model is not None and _fits(model, state):
+        if name == "ecg_transformer" and not hasattr(config, "conv_channels"):
+            continue  # its sizes are settings of notebook 03 alone
+        model = build_classifier(config, name, len(classes))
+        if _fits(model, state):
             model.load_state_dict(state)
             return Classifier(model.eval(), tuple(classes), name)
     raise ModelError(
         f"The weights in {folder} are none of {', '.join(names)} with {len(classes)} classes at "
         "this preset's sizes; run notebooks 03 and 06 with the same preset and data."
     )
+
+
+def _settings(folder: Path, config):
+    """What notebook 03 was run with: strides and protocol leave no trace in the weights."""
+    try:
+        return BaselinesConfig.from_params(json.loads((folder.parent / "config.json").read_text()))
+    except (OSError, ValueError, ConfigError):
+        return config
 
 
 class Findings:
@@ -141,7 +152,3 @@ def _fits(model, state) -> bool:
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return own == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
-
-def _has_sizes(config, name: str) -> bool:
-    """The transformer's sizes are settings of notebook 03 alone."""
-    return name != "ecg_transformer" or hasattr(config, "conv_channels")

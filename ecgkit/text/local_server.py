@@ -43,14 +43,18 @@ class LocalServer:
     """`with LocalServer(llm, tokenizer) as server:` serves on `server.url`, which ends with /v1.
 
     llm: a causal model of transformers, in eval mode from here on. port 0 = any free one.
-    Raises ModelError where the port is taken.
+    positions: the longest prompt and answer together; None = what the model's config says. A model
+    with rotary positions can be given more than it was trained on, at its peril. Raises ModelError
+    where the port is taken.
     """
 
-    def __init__(self, llm, tokenizer, name: str = "local", port: int = 0):
+    def __init__(
+        self, llm, tokenizer, name: str = "local", port: int = 0, positions: int | None = None
+    ):
         self.llm, self.tokenizer, self.name = llm.eval(), tokenizer, name
         self._port, self._lock, self._server = port, threading.Lock(), None
         config = llm.config.get_text_config()
-        self.positions = getattr(config, "max_position_embeddings", None)
+        self.positions = positions or getattr(config, "max_position_embeddings", None)
 
     def __enter__(self) -> LocalServer:
         return self.start()
