@@ -107,6 +107,9 @@ def test_logits_are_those_of_one_plain_pass(name, prefix_first, llms, tokenizer)
     assert_rows_equal(reader, logits, prefix, targets)
     again = reader(memory.select(torch.tensor([2, 0])), prefix[[2, 0]], targets[[2, 0]])
     torch.testing.assert_close(again, logits[[2, 0]], atol=1e-4, rtol=0)
+    assert reader._keeps_logits
+    reader._keeps_logits = False  # a model that computes the logits of all places
+    torch.testing.assert_close(reader(memory, prefix, targets), logits, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -152,6 +155,27 @@ def test_examples_in_front_are_one_long_text(name, llms, tokenizer):
         n = int((targets[i] >= 0).sum())
         expected = reader.llm(inputs_embeds=torch.cat(text)[None], use_cache=False).logits[0, -n:]
         torch.testing.assert_close(logits[i, :n], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "phi"])
+def test_examples_in_front_of_a_prefix_first_question(name, llms, tokenizer):
+    torch.manual_seed(2)
+    reader = PrefixLLM(llms[name], tokenizer, prefix_first=True)
+    shown, prefix = torch.randn(1, 4, 32), torch.randn(3, 4, 32)
+    targets = reader.encode_answers(ANSWERS)
+    context = reader.read_examples(QUESTIONS[:1], shown, ["yes"])
+    logits = reader(reader.read_questions(QUESTIONS, after=context), prefix, targets)
+    ids, words = reader.wording.ids, reader.llm.get_input_embeddings()
+    for i, question in enumerate(QUESTIONS):
+        first = [tokenizer.bos_token_id, *ids(f"Question: {QUESTIONS[0]} Answer:")]
+        answer = targets[i][targets[i] >= 0].tolist()
+        parts = [
+            shown[0], words(torch.tensor([*first, *ids(" yes"), *ids("\n")])), prefix[i],
+            words(torch.tensor([*ids(f"Question: {question} Answer:"), *answer[:-1]])),
+        ]  # fmt: skip
+        whole = torch.cat(parts)[None]
+        expected = reader.llm(inputs_embeds=whole, use_cache=False).logits[0, -len(answer) :]
+        torch.testing.assert_close(logits[i, : len(answer)], expected, atol=1e-4, rtol=0)
 
 
 def test_the_released_layout_is_blind_to_the_question_for_every_architecture(llms, tokenizer):

@@ -29,9 +29,9 @@ import inspect
 import warnings
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecgkit.models.losses_fewshot import IGNORE, token_scores
 from ecgkit.models.prefix_prompts import (
     ANSWER,
     BRIDGE,
@@ -47,7 +47,6 @@ __all__ = ["ANSWER", "BRIDGE", "IGNORE", "QUESTION", "REFERENCE_QUESTION", "Pref
            "QuestionMemory", "normalise", "token_scores"]  # fmt: skip
 
 REFERENCE_QUESTION = REFERENCE["1"]  # the released prompt 1, its missing space included
-IGNORE = -100  # a target that is padding
 _KEPT = {"full_attention", "sliding_attention", "chunked_attention"}  # layers with keys and values
 
 
@@ -240,7 +239,11 @@ class PrefixLLM(nn.Module):
     def _answer_logits(
         self, memory: QuestionMemory, prefix: Tensor, targets: Tensor, keep: int
     ) -> Tensor:
-        """Logits (B, keep, V) of the last `keep` targets."""
+        """Logits (B, keep, V) of the last `keep` targets.
+
+        With the soft tokens first, padding of shorter questions goes in front of the row; behind
+        in-context examples it stands between, which only a sliding window would notice.
+        """
         self._require_width(prefix)
         inputs, mask = self._new_tokens(memory, prefix, targets)
         if self.prefix_first:
@@ -352,28 +355,6 @@ class PrefixLLM(nn.Module):
                 f"({', '.join(sorted(kinds - _KEPT))}), so that no question can be kept; set "
                 "PREFIX_FIRST=true, or choose another LLM."
             )
-
-
-def token_scores(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Per row: `loss` mean cross-entropy over its targets, `log_likelihood` their sum, `exact` all
-    of them the argmax.
-
-    logits (B, A, V), targets (B, A) with IGNORE. With the end of text among the targets, `exact` is
-    1 exactly when greedy decoding would write the answer and stop, so no decoding is needed to
-    score it.
-    """
-    real = targets != IGNORE
-    nll = F.cross_entropy(
-        logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none"
-    )  # (B, A)
-    right = (logits.argmax(-1) == targets) | ~real
-    tokens = (right & real).sum(1) / real.sum(1)
-    return {
-        "loss": nll.sum(1) / real.sum(1),
-        "log_likelihood": -nll.sum(1),
-        "exact": right.all(1),
-        "tokens": tokens,
-    }
 
 
 def _pad(rows: list[list[int]], value: int) -> Tensor:
