@@ -37,6 +37,8 @@ QUIRK_WORDS = {  # config.fewshot.QUIRKS in words
     "untrained_mapper": "test starts from an untrained mapper",
     "episodes_twice": "every episode counted twice",
 }
+SCORE_WORDS = {"exact": "whole answer", "candidate": "likeliest candidate",
+               "tokens": "share of right tokens"}  # fmt: skip
 _MARKERS = "osD^vP*X"
 
 
@@ -127,11 +129,18 @@ def plot_baselines(
     """A horizontal bar with 95 % interval and value per row of `table` (name, value, low, high).
 
     Names in `ours` are blue and bold, the others grey; `ceiling`: what the question alone allows.
+    Of `tasks.fewshot_baselines.baseline_table` the paired gain over each is written at the right.
     """
     table = _with(table, "name")
-    figure, ax = style.new_figure(1, 1, (7.4, 0.42 * len(table) + 1.9))
+    figure, ax = style.new_figure(1, 1, (8.2, 0.42 * len(table) + 1.9))
     mine = table["name"].isin(list(ours)).to_numpy()
     _bars(ax, table, np.where(mine, style.COLOURS[0], "#b9b9b9"))
+    if "gain" in table:
+        gains = table[["gain", "gain low", "gain high"]].to_numpy(float)
+        for y, (gain, low, high) in enumerate(gains):
+            if np.isfinite(gain):
+                ax.text(1.14, y, f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]", fontsize=8, va="center")
+        ax.set_title("adapted minus this, paired", fontsize=8, fontweight="normal", loc="right")
     for label, own in zip(ax.get_yticklabels(), mine, strict=True):
         label.set_fontweight("bold" if own else "normal")
     for value, look, words in (
@@ -140,7 +149,7 @@ def plot_baselines(
         if value is not None:
             label = f"{words} ({value:.2f})"
             ax.axvline(value, color=style.INK, linestyle=look, lw=1.1, label=label)
-    ax.set(xlim=(0, 1.16), xlabel=xlabel, xticks=np.linspace(0, 1, 6))
+    ax.set(xlim=(0, 1.48 if "gain" in table else 1.16), xlabel=xlabel, xticks=np.linspace(0, 1, 6))
     if chance is not None or ceiling is not None:
         figure.legend(loc="outside lower center", ncols=2)
     _title(figure, title, simulated)
@@ -149,51 +158,59 @@ def plot_baselines(
 
 @style.in_style
 def plot_quirks(
-    table: pd.DataFrame, xlabel: str = "score with it minus score without", title: str = "",
+    table: pd.DataFrame, xlabel: str = "score with it minus without", title: str = "",
     simulated: bool = False,
 ) -> Figure:
     """What each fault of the released code is worth: a bar from zero with its 95 % interval, one
     per row of `table` (name, value, low, high; names of `config.fewshot.QUIRKS` are put in words).
 
-    Bars whose interval leaves zero out are coloured and marked with *; a value of NaN says "not
-    measured".
+    A panel per value of the column `from`, where there is one (`tasks.fewshot_quirks.quirk_table`).
+    Bars whose interval leaves zero out are coloured and marked with *; NaN says "not measured".
     """
-    table = _with(table, "name").copy()
-    words = [QUIRK_WORDS.get(name) for name in table["name"]]
-    table["name"] = [
-        f"{w}\n({n})" if w else n for w, n in zip(words, table["name"], strict=True)
-    ]
-    clear = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
-    figure, ax = style.new_figure(1, 1, (8.2, 0.52 * len(table) + 1.5))
-    up, down = style.COLOURS[1], style.COLOURS[0]
-    colours = np.where(clear, np.where(table["value"] > 0, up, down), "#b9b9b9")
-    _bars(ax, table, colours, signed=True, marks=np.where(clear, " *", ""))
-    ax.axvline(0, color=style.INK, lw=0.8)
+    table = _with(table, "name").assign(name=lambda t: t["name"].map(_quirk_words))
+    starts = list(dict.fromkeys(table["from"])) if "from" in table else [""]
+    names = list(dict.fromkeys(table["name"]))
+    size = (4.2 + 3.4 * len(starts), 0.5 * len(names) + 1.5)
+    figure, axes = style.new_figure(1, len(starts), size, squeeze=False, sharex=True, sharey=True)
     reach = float(np.nanmax(np.abs(table[["value", "low", "high"]].to_numpy()), initial=0.05))
-    ax.set(xlim=(-1.35 * reach if (table["low"] < 0).any() else -0.1 * reach, 1.5 * reach))
-    ax.set_xlabel(f"{xlabel}   (* interval leaves out 0)")
+    for ax, start in zip(axes[0], starts, strict=True):
+        rows = table[table["from"] == start] if start else table
+        rows = rows.set_index("name").reindex(names).reset_index()
+        clear = ((rows["low"] > 0) | (rows["high"] < 0)).to_numpy()
+        sign = np.where(rows["value"] > 0, style.COLOURS[1], style.COLOURS[0])
+        _bars(ax, rows, np.where(clear, sign, "#b9b9b9"), reach, np.where(clear, " *", ""))
+        ax.axvline(0, color=style.INK, lw=0.8)
+        ax.set_title(f"from {start}" if start else "", fontsize=10, fontweight="normal")
+    low = -1.2 * reach if (table["low"] < 0).any() else -0.1 * reach
+    axes[0, 0].set_xlim(low, 1.6 * reach)
+    axes[0, len(starts) // 2].set_xlabel(f"{xlabel}   (* interval leaves out 0)")
     _title(figure, title, simulated)
     return figure
 
 
-def _bars(ax, table: pd.DataFrame, colours, signed: bool = False, marks=None) -> None:
-    """Horizontal bars from the top down with intervals; the value stands beyond each interval."""
+def _quirk_words(name: str) -> str:
+    return f"{QUIRK_WORDS[name]}\n({name})" if name in QUIRK_WORDS else name
+
+
+def _bars(ax, table: pd.DataFrame, colours, reach: float | None = None, marks=None) -> None:
+    """Horizontal bars from the top down with intervals; the value stands beyond each interval.
+    With `reach` values are differences of up to that much, and carry their sign.
+    """
     marks = [""] * len(table) if marks is None else marks
-    y = np.arange(len(table))
+    y, span = np.arange(len(table)), reach or 1.0
     ax.barh(y, table["value"].fillna(0), 0.66, color=colours)
     known = table["value"].notna().to_numpy()
     ax.errorbar(
         table["value"][known], y[known], xerr=_reach(table[known]), fmt="none", ecolor=style.INK,
         elinewidth=1, capsize=2.5,
     )  # fmt: skip
-    span = 1.0 if not signed else float(np.nanmax(np.abs(table["value"]), initial=0.05))
+    box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.4}
     for at, row, mark in zip(y, table.itertuples(), marks, strict=True):
         if not np.isfinite(row.value):
-            ax.text(0.02 * span, at, "not measured", va="center", fontsize=8, color=style.MUTED)
+            ax.text(0.03 * span, at, "not measured", va="center", fontsize=8, color=style.MUTED)
             continue
-        text = (f"{row.value:+.3f}" if signed else f"{row.value:.2f}") + mark
-        beyond = max([v for v in (row.value, row.high, 0.0) if np.isfinite(v)])
-        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.4}
+        text = (f"{row.value:+.3f}" if reach else f"{row.value:.2f}") + mark
+        beyond = max(v for v in (row.value, row.high, 0.0) if np.isfinite(v))
         ax.text(beyond + 0.025 * span, at, text, va="center", fontsize=8, bbox=box)
     ax.set_yticks(y, table["name"], fontsize=9)
     ax.set_ylim(len(table) - 0.5, -0.5)
@@ -209,18 +226,18 @@ def plot_protocols(
     table: pd.DataFrame, title: str = "The same episodes under two protocols",
     simulated: bool = False,
 ) -> Figure:
-    """Bars by `score` with one bar per `protocol` (sound, reference), 95 % intervals, values.
+    """Bars by `score` with one bar per `protocol` (sound, reference ...), 95 % intervals, values.
 
     A column `chance`, where there, draws what a coin gives for that score across its bars.
     """
     table = _with(table, "score", "protocol")
     scores, protocols = (list(dict.fromkeys(table[c])) for c in ("score", "protocol"))
-    figure, ax = style.new_figure(1, 1, (2.0 * len(scores) + 2.4, 4.2))
+    figure, ax = style.new_figure(1, 1, ((0.5 + 0.75 * len(protocols)) * len(scores) + 2.2, 4.2))
     width = 0.8 / len(protocols)
     for i, name in enumerate(protocols):
         rows = table[table["protocol"] == name].set_index("score").reindex(scores)
         at = np.arange(len(scores)) + (i - (len(protocols) - 1) / 2) * width
-        hatch = "" if i == 0 else "//"  # so that colour is not needed to tell them apart
+        hatch = ("", "//", "..", "xx")[i % 4]  # so that colour is not needed to tell them apart
         ax.bar(at, rows["value"], width * 0.9, color=style.COLOURS[i], hatch=hatch,
                edgecolor="white", label=name)  # fmt: skip
         ax.errorbar(at, rows["value"], _reach(rows), fmt="none", ecolor=style.INK, elinewidth=1,
@@ -234,7 +251,7 @@ def plot_protocols(
         for x, value in enumerate(level):
             ax.hlines(value, x - 0.44, x + 0.44, color=style.INK, linestyle=":", lw=1.3,
                       label="chance" if x == 0 else None)  # fmt: skip
-    ax.set_xticks(range(len(scores)), [textwrap.fill(s, 18) for s in scores])
+    ax.set_xticks(range(len(scores)), [textwrap.fill(SCORE_WORDS.get(s, s), 18) for s in scores])
     ax.set(ylim=(0, 1.14), yticks=np.linspace(0, 1, 6), ylabel="share of query answers")
     ax.tick_params(axis="x", length=0)
     figure.legend(loc="outside lower center", ncols=3)
