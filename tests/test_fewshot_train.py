@@ -295,6 +295,7 @@ def test_a_step_without_a_finite_episode_stops_in_a_sentence(method, tmp_path):
     with pytest.raises(ModelError, match="not finite at step 0"):
         fewshot_train.meta_train(task, Sampler(), make_config(method=method), tmp_path)
     assert len(pd.read_csv(tmp_path / "flagged.csv")) == 2
+    assert "episode " in (tmp_path / "bad_batch.json").read_text()
 
 
 # --- LoRA -----------------------------------------------------------------------------------------

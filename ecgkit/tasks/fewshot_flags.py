@@ -1,7 +1,7 @@
 """Every flag of the released few-shot code, and the setting that stands for it here.
 
-Source: train.py and inference.py of Tang et al., CHIL 2025. Most of what their names promise was
-checked by running them; some promise what the code does not do.
+Source: train.py and inference.py of Tang et al., CHIL 2025, read and run. What a flag does there,
+where its name promises something else, is said beside it.
 
 Usage:
     flags_table()          # columns: published flag, published default, here
@@ -20,8 +20,8 @@ OLD_FLAGS: dict[str, str] = {
     "paraphrased_path": "`ecgqa` and `flavour`",
     "test_dataset": "`test_data` and `test_ecgqa`; '' is what was trained on",
     "question_type": "`question_type`; their 'all' crashes",
-    "dif_exp": "`mix_questions`: 1 is True; there without effect, since the class split never "
-    "comes into force",
+    "dif_exp": "`mix_questions`: 1 is True; there always as 1, whatever it says, since the split "
+    "of classes never comes into force",
     "n_way": "`n_way`",
     "k_spt": "`k_shot`",
     "k_qry": "`n_query`",

@@ -16,13 +16,14 @@ Usage:
 
 from __future__ import annotations
 
-import csv
+import os
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ecgkit import runtime
 from ecgkit.config.fewshot import QUIRKS
 from ecgkit.models.lora import add_lora, lora_parameters
 from ecgkit.models.prefix_mapper import build_mapper
@@ -72,7 +73,10 @@ def meta_train(
         return {**out, "flagged": (~finite).float().mean()}
 
     try:
-        log = fit(learner, n_episodes, feed, loss_fn, settings, folder, fingerprint=key)
+        log = fit(
+            learner, n_episodes, feed, loss_fn, settings, folder, fingerprint=key,
+            names=lambda indices: [f"episode {i}" for i in indices],
+        )  # fmt: skip
     except (ModelError, RuntimeError) as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
@@ -215,15 +219,17 @@ class FlaggedEpisodes:
         if self.path.exists():
             table = pd.read_csv(self.path, dtype={"training": str})
             self.known = set(table.loc[table["training"] == training, "episode"])
+        elif os.environ.get("RANK", "0") == "0":  # one process begins the file
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with runtime.replacing(self.path) as scratch:
+                scratch.write_text("training,episode\n")
 
     def add(self, numbers: list[int]) -> None:
         fresh = [number for number in numbers if number not in self.known]
-        if not fresh:
-            return
-        self.known.update(fresh)
-        header = [] if self.path.exists() else [("training", "episode")]
-        with open(self.path, "a", newline="") as file:
-            csv.writer(file).writerows([*header, *((self.training, n) for n in fresh)])
+        if fresh:
+            self.known.update(fresh)
+            with open(self.path, "a") as file:
+                file.write("".join(f"{self.training},{number}\n" for number in fresh))
 
 
 def empty_log(task: FewShotTask) -> TrainLog:
