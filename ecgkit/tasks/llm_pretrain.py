@@ -1,306 +1,220 @@
 """Trains the small Llama in place, on text alone, so that it can answer from a findings sentence.
 
-A language model that had never read "atrial flutter" could not be told about it by an
-ECG. The published work takes Llama-3.1-8B, which has read everything; ours is trained here, in
-seconds, on lines made from the training folds:
+A language model that had never read "atrial flutter" could not be told about it by an ECG. The
+published work takes Llama-3.1-8B, which has read everything; ours is trained here, in seconds, on
+lines made from the training folds and on the kit's knowledge notes (`llm_lines`). One model serves
+all question types.
 
-    <s>Question: Is atrial flutter seen? ECG: atrial flutter, q waves. Answer: yes</s>
-
-The findings sentence is written from the record's own codes and stands where the soft tokens will
-stand, so "yes" must be read from the context. What it has seen: the words of all attributes (as any
-real language model has), never a signal.
+Letters: B lines, L tokens of the longest, D width, V vocabulary.
 
 Usage:
-    lines, held_out, terms = question_lines(questions, cohort, "single-verify", n_lines=19_200)
+    lines, held_out, terms = question_lines(questions, cohort, "all", n_lines=15_000)
     tokenizer, llm, log = pretrain_llm(lines, held_out, 192, 2, 4, 600, settings, terms)
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ecgkit import runtime
 from ecgkit.config import short_hash
-from ecgkit.data.qa_facts import PRESENT, read_facts
-from ecgkit.models.prefix_llm import ANSWER, BRIDGE, IGNORE, QUESTION, normalise
+from ecgkit.models.prefix_llm import IGNORE
 from ecgkit.models.small_llm import build_small_llm, train_tokenizer
+from ecgkit.tasks.batching import GroupedBatches
 from ecgkit.tasks.engine import TrainSettings, fit
+from ecgkit.tasks.llm_lines import Line, Note, note_lines, question_lines, single_names
 from ecgkit.types import DataError
 
-NOTHING = "nothing to report."
-TEXT_WEIGHT = (
-    0.1  # against the answer's cross-entropy: most words of a line are chance, the answer is not
-)
+__all__ = ["Line", "Note", "encode_lines", "held_out_scores", "line_loss", "note_lines",
+           "pretrain_llm", "question_lines"]  # fmt: skip
+
+# Against the answer's cross-entropy: most words of a line are chance, the answer is not.
+TEXT_WEIGHT = 0.1
+TEXT_SHARE = 0.25  # of the question lines, those whose other words are predicted too
+RECIPE = 3  # of loss and batches; a new number trains anew
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One line of text to learn from."""
+def encode_lines(
+    tokenizer, lines: Sequence[Line | Note], max_tokens: int = 160
+) -> tuple[Tensor, Tensor]:
+    """Token ids (n, L), padded with IGNORE, and the position (n,) of each answer's first token (of
+    a note, its length).
 
-    question: str
-    findings: str
-    answer: str
-
-    def pieces(self) -> tuple[str, str]:
-        """The text up to and with " Answer:", and the answer."""
-        return QUESTION.format(self.question) + " " + self.findings + BRIDGE, ANSWER.format(
-            normalise(self.answer)
-        )
-
-
-def question_lines(
-    questions, cohort, question_type: str, n_lines: int, seed: int = 0, n_held_out: int = 256
-):
-    """Returns (lines, held-out lines, terms) made of the training split's questions of one type.
-
-    The asked attribute and the answer are drawn evenly; a wording is one the split has for that
-    question; the findings are one or two that the record's own table row or answers state, the
-    asked one among them where the answer is yes. Held-out lines are about other records. Raises
-    DataError when the split has no such question.
+    Each part of a line is tokenised by itself, as the reader does, so that the answer's tokens are
+    the same with soft tokens. Lines of more than `max_tokens` are left out; raises DataError when
+    none is left.
     """
-    asked = _asked(questions, question_type)
-    if asked.empty:
-        raise DataError(
-            f"The training split has no {question_type} question to make the language model's "
-            "text from; give "
-            "more of ECG-QA or choose another QUESTION_TYPE."
-        )
-    terms = sorted({name for names in asked["positive"] for name in names})
-    found = _findings(asked, cohort, terms)
-    groups = [group for _, group in asked.groupby(["key", "said"])]
-    n_said = asked.groupby("key")["said"].nunique()
-    groups = [
-        g for g in groups if n_said[g["key"].iloc[0]] > 1
-    ] or groups  # a question with one answer teaches nothing
-    rng = np.random.default_rng(seed)
-    records = asked["row1"].unique()
-    apart = set(rng.permutation(records)[: max(1, len(records) // 20)].tolist())
-    per_group = -(-(n_lines + 2 * n_held_out) // len(groups))
-    drawn = pd.concat([g.iloc[rng.integers(len(g), size=per_group)] for g in groups])
-    lines, held_out = [], []
-    for row in drawn.iloc[rng.permutation(len(drawn))].itertuples():
-        target = held_out if row.row1 in apart else lines
-        target.append(Line(row.question, _sentence(row, found[row.row1], rng), row.said))
-    return lines[:n_lines], held_out[:n_held_out], terms
-
-
-def _findings(asked: pd.DataFrame, cohort, terms: list[str]) -> dict[int, list[str]]:
-    """Record -> what its table row (codes, notes) and its answers say it has, as far as some
-    question is about it.
-    """
-    answered = asked.groupby("row1")["positive"].agg(
-        lambda column: {name for names in column for name in names}
-    )
-    facts = read_facts(cohort.table, cohort.truth)
-    states = {name: facts.state[name] for name in terms if name in facts.state}
-    return {
-        row: sorted(said | {name for name, state in states.items() if state[row] == PRESENT})
-        for row, said in answered.items()
-    }
-
-
-def _asked(questions, question_type: str) -> pd.DataFrame:
-    """Training questions about one ECG: row1, question, key (template and attribute), said,
-    positive (names found).
-    """
-    table = questions.table.loc[questions.index("train", question_type, single_only=True)]
-    table = table[table["answer"].map(lambda answer: answer != ["not sure"])]
-    positive = [
-        _found(*row) for row in table[["attribute", "question", "answer"]].itertuples(index=False)
-    ]
-    key = table["template_id"].astype(str) + " " + table["attribute"].map(str)
-    said = table["answer"].map(", ".join)
-    return pd.DataFrame(
-        {
-            "row1": table["row1"],
-            "question": table["question"],
-            "key": key,
-            "said": said,
-            "positive": positive,
-        }
-    )
-
-
-def _found(attribute, question: str, answer: list[str]) -> tuple[str, ...]:
-    """What a question and its answer say is there: the asked attribute if "yes", else the answers
-    themselves.
-    """
-    if answer in (["yes"], ["no"]):
-        names = [", ".join(attribute or [])] if answer == ["yes"] else []
-    else:
-        names = [name for name in answer if name != "none"]
-    lead = re.search(r"\blead (aV[RLF]|V[1-6]|I{1,3})\b", question, re.IGNORECASE)
-    return tuple(
-        f"{name} in {lead.group(0)}" if lead and "lead" not in name else name for name in names
-    )
-
-
-def _sentence(row, found: list[str], rng: np.random.Generator) -> str:
-    """One or two findings, as often for "no" as for "yes": their number gives nothing away."""
-    others = [name for name in found if name not in row.positive]
-    n_others = max(0, rng.choice([1, 1, 2]) - len(row.positive))
-    chosen = [*row.positive, *rng.permutation(others)[:n_others]]
-    return ", ".join(rng.permutation(chosen)) + "." if chosen else NOTHING
-
-
-def encode_lines(tokenizer, lines: Sequence[Line], max_tokens: int = 160) -> tuple[Tensor, Tensor]:
-    """Token ids (n, L), padded with IGNORE, and the position (n,) of each answer's first token.
-
-    Each piece is tokenised by itself, as the reader does, so that the answer's tokens are the same
-    with soft tokens.
-    """
-    heads, answers = zip(*(line.pieces() for line in lines), strict=True)
-    prompts = [QUESTION.format(line.question) for line in lines]
-    middles = [head[len(p) : -len(BRIDGE)] for head, p in zip(heads, prompts, strict=True)]
-    ids = [
-        tokenizer(list(part), add_special_tokens=False)["input_ids"]
-        for part in (prompts, middles, answers)
-    ]
-    bridge = tokenizer(BRIDGE, add_special_tokens=False)["input_ids"]
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    heads = [[bos, *a, *b, *bridge] for a, b in zip(ids[0], ids[1], strict=True)]
-    rows = [(h + a + [eos]) for h, a in zip(heads, ids[2], strict=True)]
-    keep = [i for i, row in enumerate(rows) if len(row) <= max_tokens]
-    if not keep:
+    parts = [line.parts() for line in lines]
+    texts = sorted({text for pieces in parts for text in pieces})
+    ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+    rows, answer_at = [], []
+    for line, pieces in zip(lines, parts, strict=True):
+        head = [bos] + [i for text in pieces[:-1] for i in ids[text]]
+        row = [*head, *ids[pieces[-1]], eos]
+        if len(row) <= max_tokens:
+            rows.append(row)
+            answer_at.append(len(row) if isinstance(line, Note) else len(head))
+    if not rows:
         raise DataError(
             f"No line of the language model's text fits {max_tokens} tokens; shorten the "
             "findings sentences."
         )
-    longest = max(len(rows[i]) for i in keep)
-    matrix = np.full((len(keep), longest), IGNORE, dtype=np.int64)
-    for place, i in enumerate(keep):
-        matrix[place, : len(rows[i])] = rows[i]
-    return torch.from_numpy(matrix), torch.tensor([len(heads[i]) for i in keep])
+    matrix = np.full((len(rows), max(map(len, rows))), IGNORE, dtype=np.int64)
+    for place, row in enumerate(rows):
+        matrix[place, : len(row)] = row
+    return torch.from_numpy(matrix), torch.tensor(answer_at)
 
 
 def line_loss(llm, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Next-token cross-entropy: over the answer ("answer"), over the whole line ("text"), and
-    "loss", answer + 0.1 text.
+    """Next-token cross-entropy: over the answers ("answer"), over the other words of the lines that
+    are read in full ("text"), and "loss", answer + 0.1 text; "exact", the share of lines whose
+    whole answer is the argmax.
 
-    ids (B, L) with IGNORE as padding, answer_at (B,).
+    ids (B, L) with IGNORE as padding, answer_at (B,), in_full (B,) bool. Padding stands right of
+    all words, where causal attention cannot see it, so no mask is needed.
     """
+    llm = getattr(llm, "module", llm)
     ids, answer_at = batch["ids"], batch["answer_at"]
-    real = ids != IGNORE
-    logits = (
-        llm(input_ids=ids.clamp(min=0), attention_mask=real.long(), use_cache=False)
-        .logits[:, :-1]
-        .float()
-    )
     targets = ids[:, 1:]
-    nll = F.cross_entropy(
-        logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none"
-    )  # (B, L-1)
-    is_answer = real[:, 1:] & (
-        torch.arange(1, ids.shape[1], device=ids.device) >= answer_at[:, None]
-    )
-    text = nll.sum() / real[:, 1:].sum()
-    answer = nll[is_answer].mean()
-    wrong = ((logits.argmax(-1) != targets) & is_answer).any(1)
-    return {
-        "loss": TEXT_WEIGHT * text + answer,
-        "text": text,
-        "answer": answer,
-        "exact": 1 - wrong.float().mean(),
-    }
+    place = torch.arange(1, ids.shape[1], device=ids.device)
+    real = targets != IGNORE
+    is_answer = real & (place >= answer_at[:, None])
+    is_text = real & ~is_answer & batch["in_full"][:, None]
+    wanted = is_answer | is_text
+    hidden = llm.model(input_ids=ids.clamp(min=0), use_cache=False).last_hidden_state[:, :-1]
+    logits = llm.lm_head(hidden[wanted]).float()  # vocabulary only where something is asked
+    nll = F.cross_entropy(logits, targets[wanted], reduction="none")
+    of_answer = is_answer[wanted]
+    answer = nll[of_answer].sum() / is_answer.sum().clamp(min=1)  # a batch may be all notes
+    text = nll[~of_answer].sum() / is_text.sum().clamp(min=1)
+    wrong = torch.zeros_like(wanted)
+    wrong[wanted] = (logits.argmax(-1) != targets[wanted]) & of_answer
+    asked = is_answer.any(1)
+    exact = (asked & ~wrong.any(1)).sum() / asked.sum().clamp(min=1)
+    return {"loss": TEXT_WEIGHT * text + answer, "text": text, "answer": answer, "exact": exact}
 
 
 def pretrain_llm(
-    lines: Sequence[Line],
-    held_out: Sequence[Line],
-    width: int,
-    n_layers: int,
-    n_heads: int,
-    vocab_size: int,
-    settings: TrainSettings,
-    terms: Sequence[str] = (),
-):
+    lines: Sequence[Line], held_out: Sequence[Line], width: int, n_layers: int, n_heads: int,
+    vocab_size: int, settings: TrainSettings, terms: Sequence[str] = (), notes: bool = True,
+):  # fmt: skip
     """Returns (tokenizer, llm, log); a model already trained on the same text with the same
-    settings is loaded instead.
+    settings is loaded instead, and an interrupted training goes on.
 
-    The key of the cached folder is a hash of text, sizes and settings. `held_out` lines are scored
-    at the end, once as they are and once with findings sentences swapped between lines
-    (`eval_exact`, `eval_exact_swapped`): a model that reads its context loses on the second.
+    The key of the cached folder is a hash of text, sizes and settings. `notes` adds the knowledge
+    notes. `held_out` lines are scored at the end, once as they are and once with findings swapped
+    between lines (`eval_exact`, `eval_exact_swapped`, and both for each question type): a model
+    that reads its context loses on the second.
     """
     size = {
-        "width": width,
-        "n_layers": n_layers,
-        "n_heads": n_heads,
-        "vocab_size": vocab_size,
-        "terms": sorted(terms),
-    }
-    text = short_hash([dataclasses.astuple(line) for line in (*lines, *held_out)])
-    portable = {
-        k: v
-        for k, v in dataclasses.asdict(settings).items()
-        if k not in ("device", "time_budget_s", "log_every", "checkpoint_every")
-    }
+        "width": width, "n_layers": n_layers, "n_heads": n_heads, "vocab_size": vocab_size,
+        "terms": sorted(terms), "recipe": RECIPE,
+    }  # fmt: skip
+    read = [*lines, *(note_lines() if notes else ())]
+    text = short_hash([dataclasses.astuple(line) for line in (*read, *held_out)])
+    elsewhere = ("device", "time_budget_s", "log_every", "checkpoint_every")
+    portable = {k: v for k, v in dataclasses.asdict(settings).items() if k not in elsewhere}
     folder = runtime.cache_dir() / "small_llm" / short_hash([text, size, portable])
-    tokenizer = _tokenizer(lines, vocab_size, terms, folder)
+    tokenizer = _tokenizer(read, vocab_size, terms, folder)
     torch.manual_seed(settings.seed)
     llm = build_small_llm(len(tokenizer), width, n_layers, n_heads)
-    ids, answer_at = encode_lines(tokenizer, lines)
-
-    def make_batch(indices, rng):
-        return {"ids": _shorten(ids[indices]), "answer_at": answer_at[indices]}
-
-    def evaluate(model):
-        return held_out_scores(model, tokenizer, held_out, settings.seed)
-
+    ids, answer_at = encode_lines(tokenizer, read)
     log = fit(
-        llm,
-        len(ids),
-        make_batch,
-        line_loss,
-        settings,
-        folder / "training",
-        evaluate,
-        fingerprint=text,
-    )
+        llm, len(ids), _batch_maker(ids, answer_at), line_loss, settings, folder / "training",
+        lambda model: held_out_scores(model, tokenizer, held_out, settings.seed), fingerprint=text,
+        batches=_by_length(ids, settings),
+    )  # fmt: skip
     if log.finished and not (folder / "model" / "config.json").exists():
         llm.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "model")
     return tokenizer, llm.requires_grad_(False).eval(), log
 
 
+def _batch_maker(ids: Tensor, answer_at: Tensor):
+    n_tokens = (ids != IGNORE).sum(1)
+
+    def make_batch(indices, rng):
+        rows = ids[indices, : int(n_tokens[indices].max())]
+        in_full = torch.from_numpy(rng.random(len(indices)) < TEXT_SHARE)
+        in_full |= answer_at[indices] == n_tokens[indices]  # a note has no other words
+        return {"ids": rows, "answer_at": answer_at[indices], "in_full": in_full}
+
+    return make_batch
+
+
+def _by_length(ids: Tensor, settings: TrainSettings):
+    """Batches of lines of nearly one length: hardly any padding."""
+    length = (ids != IGNORE).sum(1).numpy()
+    same = np.zeros(len(ids), dtype=int)
+    return GroupedBatches(same, length, settings.batch_size, settings.n_steps, settings.seed)
+
+
+# --- reading back ---------------------------------------------------------------------------------
+
+
 @torch.no_grad()
-def held_out_scores(llm, tokenizer, lines: Sequence[Line], seed: int = 0) -> dict[str, float]:
-    """Exact answers on `lines`, with their own findings sentence and with one of another line whose
-    answer differs.
+def held_out_scores(
+    llm, tokenizer, lines: Sequence[Line], seed: int = 0, at_once: int = 128
+) -> dict[str, float]:
+    """Share of exact answers on `lines`: exact and exact_swapped, and of several types also
+    exact_<type> and exact_swapped_<type>.
+
+    Swapped: with the findings of another line of the same type whose answer differs (where there is
+    one), scored against the own answer.
     """
     if not lines:
         return {}
-    order = np.random.default_rng(seed).permutation(len(lines))
-    swapped = [
-        dataclasses.replace(line, findings=lines[j].findings)
-        for line, j in zip(lines, order, strict=True)
-    ]
+    kinds = np.array([line.kind.split("-")[-1] for line in lines])
+    names = sorted(set(kinds)) if len(set(kinds)) > 1 else []
     scores = {}
-    for name, chosen in (("exact", lines), ("exact_swapped", swapped)):
-        ids, answer_at = encode_lines(tokenizer, chosen)
-        device = next(llm.parameters()).device
-        batch = {"ids": ids.to(device), "answer_at": answer_at.to(device)}
-        scores[name] = float(line_loss(llm, batch)["exact"])
+    for score, chosen in (("exact", lines), ("exact_swapped", _swapped(lines, kinds, seed))):
+        ids, answer_at = encode_lines(tokenizer, chosen, max_tokens=10**6)
+        right = []
+        for start in range(0, len(ids), at_once):
+            part = slice(start, start + at_once)
+            right.append(_right(llm, ids[part], answer_at[part]))
+        right = torch.cat(right).numpy()
+        scores[score] = float(right.mean())
+        scores |= {f"{score}_{name}": float(right[kinds == name].mean()) for name in names}
     return scores
 
 
-def _tokenizer(lines: Sequence[Line], vocab_size: int, terms: Sequence[str], folder: Path):
+def _right(llm, ids: Tensor, answer_at: Tensor) -> Tensor:
+    """Whether each line's whole answer is the argmax: (B,) bool, on the CPU."""
+    device = next(llm.parameters()).device
+    ids, place = ids.to(device), torch.arange(1, ids.shape[1], device=device)
+    hidden = llm.model(input_ids=ids.clamp(min=0), use_cache=False).last_hidden_state[:, :-1]
+    targets = ids[:, 1:]
+    is_answer = (targets != IGNORE) & (place >= answer_at.to(device)[:, None])
+    wrong = torch.zeros_like(is_answer)
+    wrong[is_answer] = llm.lm_head(hidden[is_answer]).argmax(-1) != targets[is_answer]
+    return ~wrong.any(1).cpu()
+
+
+def _swapped(lines: Sequence[Line], kinds: np.ndarray, seed: int) -> list[Line]:
+    """Each line with the findings of another one of its kind and another answer, if any."""
+    rng, said = np.random.default_rng(seed), np.array([line.answer for line in lines])
+    swapped = []
+    for line, kind, own in zip(lines, kinds, said, strict=True):
+        others = np.flatnonzero((kinds == kind) & (said != own))
+        donor = lines[rng.choice(others)] if len(others) else line
+        swapped.append(dataclasses.replace(line, findings=donor.findings))
+    return swapped
+
+
+def _tokenizer(lines: Sequence[Line | Note], vocab_size: int, terms: Sequence[str], folder: Path):
     from transformers import AutoTokenizer
 
     saved = folder / "model"
     if (saved / "config.json").exists():
         return AutoTokenizer.from_pretrained(saved, local_files_only=True)
-    return train_tokenizer(("".join(line.pieces()) for line in lines), vocab_size, terms)
-
-
-def _shorten(ids: Tensor) -> Tensor:
-    """Cuts the padding all rows share."""
-    return ids[:, : int((ids != IGNORE).sum(1).max())]
+    texts = ("".join(line.parts()) for line in lines)
+    return train_tokenizer(texts, vocab_size, single_names(terms))
