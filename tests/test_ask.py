@@ -15,7 +15,8 @@ from ecgkit.models.ecg_encoders import encoder_for, load_encoder, save_encoder
 from ecgkit.models.prefix_llm import PrefixLLM
 from ecgkit.models.prefix_mapper import build_mapper
 from ecgkit.models.small_llm import build_small_llm, train_tokenizer
-from ecgkit.tasks import ask_kinds, ecg_features, maml
+from ecgkit.reports import fewshot_widget
+from ecgkit.tasks import ask_kinds, ecg_features, fewshot_look, maml
 from ecgkit.tasks.ask_input import check_signal
 from ecgkit.tasks.fewshot_files import find_folder, load_fewshot, save_fewshot
 from ecgkit.tasks.fewshot_task import FewShotTask
@@ -373,3 +374,85 @@ def test_errors_of_the_command_are_sentences_with_code_2(run, capsys, arguments,
 def test_a_run_without_notebook_06_says_what_to_run(tmp_path, capsys):
     assert cli.main(["ask", "1", AFIB, "--run", str(tmp_path / "none")]) == 2
     assert "ecgkit run 04 06" in capsys.readouterr().err
+
+
+# --- the widget -----------------------------------------------------------------------------------
+
+
+def test_the_widget_follows_record_question_example_and_file(
+    answerer, tiny_cohort, tmp_path
+):
+    rows = tiny_cohort.rows("test")[:4].tolist()
+    widget = fewshot_widget.AskWidget(answerer, tiny_cohort, rows, [AFIB, "Is the moon full?"])
+    expected = answerer.ask(tiny_cohort.record(rows[0]), AFIB)
+    assert f"{expected.candidates[0][1]:.1%}" in widget.reply.value
+    first = bytes(widget.image.value)
+    assert first.startswith(b"\x89PNG")
+    widget.menu.value = rows[1]
+    assert bytes(widget.image.value) != first
+    assert widget.reply.value == fewshot_widget.answer_html(
+        answerer.ask(tiny_cohort.record(rows[1]), AFIB), simulated=True
+    )
+    widget.examples.value = "Is the moon full?"
+    assert widget.question.value == "Is the moon full?"
+    assert "without adapting" in widget.reply.value
+    widget.question.value = "<b>?</b> " * 70  # too long: said, not raised
+    assert "one question" in widget.message.value and widget.reply.value == ""
+    widget.question.value = AFIB
+    assert widget.message.value == "" and "Trained on simulated data" in widget.reply.value
+    np.save(tmp_path / "mine.npy", tiny_cohort.record(rows[0]).signal)
+    widget.file.value = str(tmp_path / "gone.npy")
+    assert "does not exist" in widget.message.value
+    widget.file.value = str(tmp_path / "mine.npy")
+    assert "does not say its fs" in widget.message.value
+    widget.fs.value, widget.leads.value = "100", ",".join(LEADS)
+    widget.file.value = ""
+    widget.file.value = str(tmp_path / "mine.npy")
+    assert widget.message.value == "" and widget.record.ecg_id == "mine"
+    assert f"{expected.candidates[0][1]:.1%}" in widget.reply.value
+    widget.ask_button.click()
+    assert f"{expected.candidates[0][1]:.1%}" in widget.reply.value
+
+
+def test_every_control_of_the_widget_is_one_the_keyboard_reaches(answerer, tiny_cohort):
+    import ipywidgets
+
+    widget = fewshot_widget.AskWidget(answerer, tiny_cohort, [0], [AFIB])
+    for control in (widget.menu, widget.question, widget.examples, widget.file, widget.units):
+        assert control.description and isinstance(control, (ipywidgets.Dropdown, ipywidgets.Text))
+    assert isinstance(widget.ask_button, ipywidgets.Button) and widget.ask_button.tooltip
+
+
+def test_in_a_batch_run_the_widget_is_a_figure_and_needs_a_record(answerer, tiny_cohort):
+    from matplotlib.figure import Figure
+
+    assert isinstance(fewshot_widget.ask_widget(answerer, tiny_cohort), Figure)
+    with pytest.raises(DataError, match="at least one"):
+        fewshot_widget.ask_widget(answerer, tiny_cohort, rows=[])
+
+
+# --- looking inside -------------------------------------------------------------------------------
+
+
+def test_attention_and_relevance_of_an_answer(answerer, tiny_cohort):
+    record = tiny_cohort.record(3)
+    seen = fewshot_look.ask_attention(answerer, record, AFIB)
+    assert seen.parts.count("ECG") == 4
+    found = fewshot_look.ecg_time_relevance(answerer, record, AFIB)
+    likeliest, share = answerer.ask(record, AFIB).candidates[0]
+    assert found.answer == likeliest and found.probability == pytest.approx(share, abs=1e-5)
+    assert found.drop.shape == (20,) and np.abs(found.drop).max() > 0
+    flat = dataclasses.replace(record, signal=record.signal.copy())
+    flat.signal[:, 500:550] = np.linspace(flat.signal[:, 499], flat.signal[:, 550], 50).T
+    less = dict(answerer.ask(flat, AFIB).candidates)[likeliest]
+    assert found.drop[10] == pytest.approx(share - less, abs=1e-5)
+    by_lead = fewshot_look.ecg_time_relevance(
+        answerer, record, AFIB, "no", seconds=2.5, by_lead=True
+    )
+    assert by_lead.drop.shape == (12, 4) and by_lead.answer == "no"
+    for question, options, said in (
+        ("How old?", {}, "known list"), (AFIB, {"answer": "maybe"}, "known list"),
+        (AFIB, {"seconds": 9.0}, "does not fit"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=said):
+            fewshot_look.ecg_time_relevance(answerer, record, question, **options)
