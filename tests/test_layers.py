@@ -23,6 +23,7 @@ LAYERS = [
     "sweep_file",
     "sweeps",
     "cli_data",
+    "cli_ask",
     "cli_models",
     "cli",
     "__main__",

@@ -28,6 +28,7 @@ from ecgkit.models.esi import ESI, ESIConfig
 from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA
 from ecgkit.models.m3ae import M3AEQA, M3AEConfig, M3AEPretraining
 from ecgkit.models.medvill import ATTENTION, MedViLLPretraining
+from ecgkit.models.prefix_mapper import build_mapper
 from ecgkit.models.resnet_attention import ResNetAttention
 from ecgkit.models.resnet_lstm import ResNetLSTM, ResNetLSTMConfig
 from ecgkit.models.saving import load_pretrained, push, read_config, save_pretrained
@@ -62,6 +63,9 @@ MODELS = {
     "ViT1D": lambda: encoder_for("small_vit"),
     "ESI": lambda: ESI(encoder_for("micro"), small_bert(40, 32, 1, 16), ESIConfig(
         40, n_layers=1, n_heads=2, head_dim=8, protocol="paper", contrast_pool="query")),
+    "AttentionMapper": lambda: build_mapper("attention", 8, 16, 3, 2, 0.1, always_drop=True),
+    "FeedForwardMapper": lambda: build_mapper("mlp", 8, 16, 3),
+    "PerceiverMapper": lambda: build_mapper("perceiver", 8, 16, 3, 2),
 }
 
 

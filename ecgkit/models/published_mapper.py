@@ -21,7 +21,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ecgkit.models import hub, registry, saving
+from ecgkit.models import hub, saving
 from ecgkit.models.prefix_mapper import AttentionMapper
 from ecgkit.models.torch_files import read_weights
 from ecgkit.types import ModelError
@@ -44,11 +44,6 @@ _LINEAR = ("query", "key", "value", "out")
 _PARTS = [f"{part}.{kind}" for part in (*_LINEAR, "norm1", "norm2") for kind in ("weight", "bias")]
 KEYS = ("tokens", *_PARTS)  # those of our AttentionMapper
 _MAPPERS = ("AttentionMapper", "FeedForwardMapper", "PerceiverMapper")
-
-for _name in _MAPPERS:  # so that `saving` knows them; a line each in registry.MODELS would do too
-    registry.MODELS.setdefault(
-        _name, registry.Entry("prefix_mapper", "", "", "turns ECG embeddings into soft tokens")
-    )
 
 
 def save_mapper(mapper: nn.Module, folder: str | Path, notes: str | dict = "") -> Path:

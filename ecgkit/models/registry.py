@@ -62,6 +62,9 @@ MODELS = {
     "ViT1D": Entry("vit1d", "ViTConfig", "", "turns ECGs into vectors"),
     "ESI": Entry("esi_published", "", "", "compares ECGs with texts and captions ECGs",
                  build="of_settings", settings="settings_of"),
+    "AttentionMapper": Entry("prefix_mapper", "", "", "turns ECG embeddings into soft tokens"),
+    "FeedForwardMapper": Entry("prefix_mapper", "", "", "turns ECG embeddings into soft tokens"),
+    "PerceiverMapper": Entry("prefix_mapper", "", "", "turns ECG embeddings into soft tokens"),
 }  # fmt: skip
 
 

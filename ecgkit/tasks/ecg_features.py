@@ -11,13 +11,14 @@ Usage:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from ecgkit import runtime
 from ecgkit.features.esi_input import esi_preprocess
-from ecgkit.types import ModelError
+from ecgkit.types import ConfigError, ModelError
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:
@@ -30,9 +31,12 @@ def encoder_hash(encoder: torch.nn.Module) -> str:
 
 
 def encoder_features(
-    encoder: torch.nn.Module, cohort, batch_size: int = 64, device: str = "auto"
-) -> np.ndarray:
+    encoder: torch.nn.Module, cohort, batch_size: int = 64, device: str = "auto",
+    leads: Sequence[str] = (),
+) -> np.ndarray:  # fmt: skip
     """Embeddings (n_ecgs, F) float32 of every stored ECG, in evaluation mode.
+
+    `leads` names those the encoder is shown, the others being zero; none = all it has.
 
     `encoder(x)` takes x (B, C, T) in mV and returns a dict with "embedding" (B, F). An encoder
     whose `notes` say that it was trained on `esi_preprocess`ed signals (gaps filled, each record
@@ -41,7 +45,9 @@ def encoder_features(
     """
     folder = runtime.cache_dir() / "features"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{cohort.fingerprint}-{encoder_hash(encoder)}.npy"
+    seen = seen_leads(cohort.store.leads, leads)
+    some = "" if seen.all() else "-" + "".join("01"[int(lead)] for lead in seen)
+    path = folder / f"{cohort.fingerprint}-{encoder_hash(encoder)}{some}.npy"
     if path.exists():
         return np.load(path)
     notes = getattr(encoder, "notes", {})
@@ -53,9 +59,8 @@ def encoder_features(
     with torch.inference_mode():
         for start in runtime.progress(starts, "encoding ECGs"):
             rows = np.arange(start, min(start + batch_size, len(cohort.store)))
-            signal = torch.from_numpy(
-                np.ascontiguousarray(prepare(cohort.store.read(rows)), dtype=np.float32)
-            ).to(where)
+            shown = prepare(cohort.store.read(rows)) * seen[:, None]  # (B, C, T)
+            signal = torch.from_numpy(np.ascontiguousarray(shown, dtype=np.float32)).to(where)
             features.append(encoder(signal)["embedding"].float().cpu().numpy())
     features = np.concatenate(features)
     bad = int((~np.isfinite(features).all(1)).sum())
@@ -68,6 +73,19 @@ def encoder_features(
     with runtime.replacing(path) as scratch, open(scratch, "wb") as file:
         np.save(file, features)
     return features
+
+
+def seen_leads(has: Sequence[str], wanted: Sequence[str] = ()) -> np.ndarray:
+    """(C,) float32, 1 for each of `has` that is in `wanted` (all where that is empty), else 0.
+
+    Raises ConfigError for a lead the ECGs do not have.
+    """
+    names = {name.lower(): name for name in has}
+    missing = [name for name in wanted if name.lower() not in names]
+    if missing:
+        raise ConfigError(f"LEADS names {', '.join(missing)}; these ECGs have {', '.join(has)}.")
+    chosen = {names[name.lower()] for name in wanted} or set(has)
+    return np.array([name in chosen for name in has], dtype=np.float32)
 
 
 def standardise(features: np.ndarray, train_rows: np.ndarray) -> np.ndarray:
