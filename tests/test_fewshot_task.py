@@ -1,9 +1,8 @@
-"""The few-shot study on the tiny cohort: text, language model cache, episodes, overfitting,
-adaptation.
+"""The few-shot study on the tiny cohort: language model cache, overfitting, adaptation, faults of
+drawing.
 """
 
 import dataclasses
-import re
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from ecgkit.tasks import (
     fewshot_train,
     maml,
 )
-from ecgkit.tasks.llm_pretrain import encode_lines, question_lines
 from ecgkit.types import ConfigError, ModelError
 
 
@@ -57,32 +55,7 @@ def make_task(questions, reader, n_ecgs: int, protocol: str = "sound", width: in
     return fewshot_task.FewShotTask(questions, features, reader, protocol, "cpu")
 
 
-# --- text -----------------------------------------------------------------------------------------
-
-
-def test_lines_are_balanced_and_their_findings_are_asked_attributes(questions, tiny_cohort):
-    lines, held_out, terms = question_lines(questions, tiny_cohort, "single-verify", n_lines=400)
-    assert len(lines) >= 300 and held_out and terms
-    said = {line.answer for line in lines}
-    assert said == {"yes", "no"}
-    rate = np.mean([line.answer == "yes" for line in lines])
-    assert 0.4 < rate < 0.6
-    between = re.compile(r", (?![^(]*\))")  # a comma in brackets is part of a name
-    assert all(line.findings.endswith(".") for line in lines)
-    assert all(len(between.split(line.findings)) <= 2 for line in lines)
-    positive = {
-        name for line in lines if line.answer == "yes" for name in between.split(line.findings[:-1])
-    }
-    assert positive <= set(terms)
-
-
-def test_answers_start_where_encode_lines_says(questions, tiny_cohort, reader):
-    lines, _, _ = question_lines(questions, tiny_cohort, "single-verify", n_lines=40)
-    ids, at = encode_lines(reader.tokenizer, lines)
-    for row, start, line in zip(ids, at, lines, strict=True):
-        rest = [int(i) for i in row[start:] if i >= 0]
-        assert rest[-1] == reader.tokenizer.eos_token_id
-        assert reader.tokenizer.decode(rest[:-1]).strip() == line.answer
+# --- reader ---------------------------------------------------------------------------------------
 
 
 def test_the_small_llama_is_trained_once_and_then_loaded(questions, tiny_cohort, config):
