@@ -7,6 +7,7 @@ as in `cli`.
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, ECGRecord
@@ -98,8 +99,7 @@ def in_words(reply, question: str, record: ECGRecord, simulated: bool) -> list[s
     if shown:
         lines.append("")
     lines.append(adapted_words(reply))
-    if reply.note:
-        lines.append(reply.note)
+    lines += textwrap.wrap(reply.note, 100)
     if simulated:
         lines.append("Trained on simulated data.")
     return [*lines, NOT_FOR_DIAGNOSIS]

@@ -180,6 +180,16 @@ def test_every_known_wording_is_of_its_own_kind(answerer):
         assert known and kind.wordings[0] in found.wordings
 
 
+def test_scp_codes_in_capitals_are_spelt_out(answerer, tiny_cohort):
+    assert ask_kinds.spell_out("Is AFIB in V1, or LVH? SR!") == (
+        "Is atrial fibrillation in V1, or left ventricular hypertrophy? SR!"
+    )
+    assert ask_kinds.spell_out("Set the pace") == "Set the pace"
+    record = tiny_cohort.record(3)
+    whole = answerer.ask(record, "Is atrial fibrillation present?")
+    assert answerer.ask(record, "Is AFIB present?") == whole and whole.adapted_on
+
+
 def test_the_longer_name_wins(answerer):
     (kind,) = [k for k in answerer.kinds if k.name == "1: atrial fibrillation"]
     long = dataclasses.replace(kind, name="x", attributes=("fast atrial fibrillation",))

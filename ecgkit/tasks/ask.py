@@ -28,7 +28,13 @@ from torch.func import functional_call
 from ecgkit.models.prefix_llm import PrefixLLM, QuestionMemory, token_scores
 from ecgkit.tasks import maml
 from ecgkit.tasks.ask_input import InputSpec
-from ecgkit.tasks.ask_kinds import Kind, guessed_candidates, recognise, similar_attributes
+from ecgkit.tasks.ask_kinds import (
+    Kind,
+    guessed_candidates,
+    recognise,
+    similar_attributes,
+    spell_out,
+)
 from ecgkit.types import ConfigError, DataError, ECGRecord
 
 MOST_WORDS = 60
@@ -94,10 +100,10 @@ class Answerer:
     # --- one question -----------------------------------------------------------------------------
 
     def ask(self, record: ECGRecord, question: str) -> Reply:
-        """Answers `question` about `record`. Raises DataError in a sentence for an empty or an
-        overlong question and for a signal that cannot be used.
+        """Answers `question` about `record`; SCP codes in it are spelt out. Raises DataError in a
+        sentence for an empty or an overlong question and for a signal that cannot be used.
         """
-        question = " ".join(question.split())
+        question = spell_out(" ".join(question.split()))
         if not question or len(question.split()) > MOST_WORDS:
             raise DataError(f"Ask one question of 1 to {MOST_WORDS} words about the ECG.")
         features = self.embed(record)

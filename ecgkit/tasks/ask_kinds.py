@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgkit.data.episodes import sound_keys
-from ecgkit.data.qa_vocabulary import spoken
+from ecgkit.data.qa_vocabulary import NAME_OF, spoken
 
 MOST_ANSWERS = 10  # of one kind, commonest first, that get examples
 ALIKE = 0.5  # share of common words at which a question that names nothing counts as a known one
@@ -153,6 +153,13 @@ def recognise(question: str, kinds: Sequence[Kind]) -> tuple[Kind | None, bool]:
         if (length, shared) > score:
             best, score = kind, (length, shared)
     return best, False
+
+
+def spell_out(question: str) -> str:
+    """SCP codes in capitals as the names that the questions use: "Is LVH there?" asks about left
+    ventricular hypertrophy. Codes of two letters stay: they may be leads or words.
+    """
+    return re.sub(r"\b[0-9A-Z]{3,}\b", lambda m: NAME_OF.get(m.group(), m.group()), question)
 
 
 def similar_attributes(question: str, kinds: Sequence[Kind], n: int = 3) -> list[str]:

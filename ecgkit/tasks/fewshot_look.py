@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ecgkit.models.prefix_llm import PrefixLLM, normalise
 from ecgkit.tasks.ask import Answerer
-from ecgkit.tasks.ask_kinds import guessed_candidates, recognise
+from ecgkit.tasks.ask_kinds import guessed_candidates, recognise, spell_out
 from ecgkit.types import DataError, ECGRecord, ModelError
 
 PARTS = ("start", "question", "ECG", "prompt", "answer")
@@ -122,6 +122,7 @@ def ask_attention(answerer: Answerer, record: ECGRecord, question: str) -> Answe
             "As released, the answer is read on top of the question and looks at no other word; "
             "look inside a run with PROTOCOL=sound."
         )
+    question = spell_out(question)
     kind, _ = recognise(question, answerer.kinds)
     prefix = answerer.prefix(answerer.embed(record), answerer.adapted(kind))
     answer = answerer.ask(record, question).answer
@@ -154,6 +155,7 @@ def ecg_time_relevance(
     answer: default the likeliest candidate. Raises DataError for a question without candidates and
     for windows that do not fit the ECG.
     """
+    question = spell_out(question)
     kind, _ = recognise(question, answerer.kinds)
     candidates = guessed_candidates(question) if kind is None else kind.candidates
     if not candidates or (answer is not None and answer not in candidates):
