@@ -146,7 +146,7 @@ def meta_step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.mapper.parameters(), 1.0)
     optimiser.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def meta_test(model, tasks: list[PublishedTask], n_steps: int, lr: float):
@@ -154,6 +154,6 @@ def meta_test(model, tasks: list[PublishedTask], n_steps: int, lr: float):
     losses, scores = [], []
     for task in tasks:
         found = adapt(copy.deepcopy(model), task, n_steps, lr, graph_from=1)
-        losses.append([float(x) for x in found[0]])
+        losses.append([float(x.detach()) for x in found[0]])
         scores.append(found[1])
     return torch.tensor(losses), torch.tensor(scores)

@@ -2,19 +2,28 @@
 benchmark.
 """
 
+import json
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ecgkit.models.prefix_llm import PrefixLLM, token_scores
 from ecgkit.models.prefix_mapper import build_mapper
 from ecgkit.models.small_llm import build_small_llm, train_tokenizer
 from ecgkit.tasks import maml
 from ecgkit.types import ConfigError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import fewshot as benchmark  # noqa: E402
+import published_fewshot as published  # noqa: E402
 
 N_TASKS, N_SUPPORT, N_QUERY, FEATURES, WIDTH, N_PREFIX, HEADS, LR = 3, 2, 4, 6, 32, 2, 4, 0.02
 QUESTIONS = ["Is atrial fibrillation present?", "Would you report noise in lead V1?"]
@@ -320,3 +329,54 @@ def test_a_carried_gradient_arrives_unchanged():
     assert loss.item() == pytest.approx(1.5)
     for name, p in mapper.named_parameters():
         torch.testing.assert_close(p.grad, gradient[name])
+
+
+# --- the benchmark --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    args = benchmark.parse(["--quick", "--threads", "1"])
+    return benchmark.Work(args, tmp_path_factory.mktemp("benchmark"))
+
+
+def test_the_benchmark_runs_and_ends_with_its_figures(capsys):
+    """It stops by itself where the two sides do not have the same losses and gradients."""
+    n_threads = torch.get_num_threads()
+    benchmark.main(["--quick", "--smoke", "--threads", "1"])
+    torch.set_num_threads(n_threads)
+    said = capsys.readouterr().out
+    assert "FLOP" in said and "h for 10,000 episodes" in said
+    figures = json.loads(said.strip().splitlines()[-1])
+    assert list(figures) == ["train_ratio", "test_ratio", "encoder_ratio", "memory_ratio"]
+    assert all(value > 0 for value in figures.values())
+
+
+def test_sides_that_do_not_compute_the_same_are_not_timed(work, monkeypatch):
+    monkeypatch.setattr(benchmark, "meta_loss", lambda model, tasks, n_steps, lr, first: (
+        1.001 * published.meta_loss(model, tasks, n_steps, lr, first)))  # fmt: skip
+    with pytest.raises(SystemExit, match="say nothing"):
+        benchmark.compare(work, work.args)
+
+
+def test_the_baseline_calls_the_language_model_as_often_as_the_published_code(work):
+    """15 steps: 15 support, 16 query and 16 x 25 single passes; here 2 steps."""
+    model = work.published()
+    published.meta_loss(model, work.published_tasks(1, 0), 2, benchmark.LR)
+    assert model.n_passes == 2 + 3 + 3 * 25
+
+
+def test_ours_multiplies_little_more_than_the_floor(work):
+    """Counted operations of an outer step, the mapper's own left out by a reader of zero work."""
+    task, steps = work.task, work.args.steps
+
+    def count(task_reads):
+        with FlopCounterMode(display=False) as counter:
+            batch = task.batch(**work.positions(1, 0))
+            read = task.open_reader(batch) if task_reads else lambda prefix, part: {
+                "loss": prefix.sum((-1, -2))}  # fmt: skip
+            maml.inner_loop(work.mapper, *task.embeddings(batch), read, steps, 0.1, outer_from=2)
+        return counter.get_total_flops()
+
+    needed = benchmark.episode_flops(work, steps - 1, 0)
+    assert 0.9 * needed <= count(True) - count(False) <= 1.15 * needed
