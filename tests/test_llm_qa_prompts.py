@@ -155,6 +155,9 @@ def test_each_view_is_scored_once_and_in_batches(tiny_cohort, peaks):
     findings.learn(views)
     findings.text(views[7]), findings.positive(views[7])
     assert sum(model.calls) == 36
+    for view in views[::5]:  # each has its own scores, in whatever order the rows came
+        alone = Findings(as_classifier(peaks), tiny_cohort.store).probabilities(view)
+        np.testing.assert_allclose(findings.probabilities(view), alone, atol=1e-6)
 
 
 def test_lead_views_hold_their_own_lead_and_leave_the_ecg_alone(tiny_cohort, peaks):
