@@ -96,6 +96,7 @@ def test_examples_are_of_the_training_split_balanced_and_each_of_another_patient
         answers = [answer for _, answer in kind.examples]
         assert set(answers) == {"yes", "no"} == set(kind.candidates)
         assert max(map(answers.count, set(answers))) <= config.k_shot
+        assert answers[0] != answers[1]  # they take turns
         assert set(kind.rows) <= train
         assert len(set(patients[list(kind.rows)])) == len(kind.rows)
         for row, (question, answer) in zip(kind.rows, kind.examples, strict=True):
@@ -151,6 +152,20 @@ def test_a_missing_piece_is_named_with_the_notebook_to_run(run, tmp_path, missin
     with pytest.raises(ModelError, match=said) as error:
         load_fewshot(folder)
     assert "ecgkit run" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_large_encoder_stays_where_it_is_and_is_found_after_the_run_has_moved(
+    run, tmp_path, monkeypatch, mapper, reader, features, questions, tiny_cohort, config
+):
+    monkeypatch.setattr("ecgkit.tasks.fewshot_files.SMALL_MB", 0)
+    shutil.copytree(run / "04_esi_pretraining", tmp_path / "one" / "04_esi_pretraining")
+    encoder = tmp_path / "one" / "04_esi_pretraining" / "encoder"
+    folder = tmp_path / "one" / "06_few_shot_qa" / "ask"
+    save_fewshot(folder, mapper, reader, features, questions, tiny_cohort, config, encoder)
+    assert not (folder / "encoder").exists()
+    moved = shutil.move(tmp_path / "one", tmp_path / "two")
+    record = tiny_cohort.record(3)
+    assert load_fewshot(moved).ask(record, AFIB) == load_fewshot(run).ask(record, AFIB)
 
 
 # --- what is recognised ---------------------------------------------------------------------------
@@ -246,12 +261,16 @@ def test_every_method_and_layout_can_be_asked(
         assert moved and all(name.startswith(("out.", "norm2.")) for name in moved)
     else:
         assert any(name.startswith("query.") for name in moved)
-    if "leads" in settings:
-        silent = dataclasses.replace(record, signal=record.signal.copy())
-        silent.signal[5] = 0  # aVF, which is not shown
-        torch.testing.assert_close(answerer.embed(silent), answerer.embed(record))
-        silent.signal[1] = 0
-        assert not torch.allclose(answerer.embed(silent), answerer.embed(record))
+    if "leads" in settings:  # as the notebook's features under LEADS are made
+        encoder = load_encoder(encoder)
+        own = ecg_features.encoder_features(
+            encoder, tiny_cohort, device="cpu", leads=how.leads.split()
+        )
+        ready = answerer.spec.ready(answerer.spec.fit(record)[None])
+        assert (ready[0, 3:6] == 0).all() and ready[0, 1].any()
+        with torch.no_grad():
+            found = encoder(torch.from_numpy(ready))["embedding"][0]
+        np.testing.assert_allclose(found, own[3], atol=1e-4)
 
 
 def test_lora_adapters_are_kept_apart_from_the_small_llama(

@@ -22,6 +22,7 @@ from ecgkit.reports import style
 from ecgkit.types import DataError
 
 NAMES = {  # a column of settings as an axis or a legend calls it
+    "N": "classes (N)", "K": "examples per class (K)",
     "n_way": "classes (N)", "k_shot": "examples per class (K)", "question_type": "question",
     "attributes": "attributes", "leads": "leads", "llm": "language model", "mapper": "mapper",
     "method": "method", "inner_steps": "inner steps", "test_data": "test data",

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgkit.data.quality import AMPLITUDE, MISSING
-from ecgkit.features.augment import all_but, mask_leads
 from ecgkit.features.esi_input import esi_preprocess
 from ecgkit.signal import crop_pad, fill_nan, resample
+from ecgkit.tasks.ecg_features import seen_leads
 from ecgkit.types import DataError, ECGRecord
 
 FLAT = 1e-6  # mV
@@ -57,11 +57,12 @@ class InputSpec:
         return np.pad(signal[:, :n], ((0, 0), (0, max(0, n - signal.shape[1]))))
 
     def ready(self, signals: np.ndarray) -> np.ndarray:
-        """(B, C, T) mV -> what goes into the encoder: leads silenced, scaled."""
-        if set(self.shown) < set(self.leads):
-            signals = mask_leads(signals, all_but(self.shown, self.leads))
+        """(B, C, T) mV -> what goes into the encoder, as `ecg_features.encoder_features` makes it:
+        scaled, then the leads not shown silenced.
+        """
         scaled = esi_preprocess(signals) if self.scaling == "esi_preprocess" else signals
-        return np.ascontiguousarray(scaled, dtype=np.float32)
+        seen = seen_leads(self.leads, self.shown)
+        return np.ascontiguousarray(scaled * seen[:, None], dtype=np.float32)
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:
         """Embeddings (B, F) as `ecg_features.standardise` leaves them."""

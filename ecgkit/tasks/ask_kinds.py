@@ -100,22 +100,22 @@ def _kind(name: str, places: np.ndarray, of: dict, questions, k_shot: int, rng) 
 
 
 def _examples(places: np.ndarray, of: dict, k_shot: int, rng) -> list[int]:
-    """Up to `k_shot` of `places` with each answer, no patient twice, the scarcest answer first; []
-    where there is one answer only.
+    """Up to `k_shot` of `places` with each answer, no patient twice, the scarcest answer choosing
+    first; [] where there is one answer only. Answers take turns, as context must not end on one.
     """
     said = of["said"][places]
     names, counts = np.unique(said.astype(str), return_counts=True)
     used, chosen, answers = set(), [], set()
     for answer in names[np.argsort(-counts, kind="stable")][:MOST_ANSWERS][::-1]:
-        left = k_shot
+        turn = 0
         for place in rng.permutation(places[said == answer]).tolist():
             patient = of["patient1"][place]
-            if left and patient not in used:
+            if turn < k_shot and patient not in used:
                 used.add(patient)
-                chosen.append(place)
                 answers.add(answer)
-                left -= 1
-    return chosen if len(answers) > 1 else []
+                chosen.append((turn, len(answers), place))
+                turn += 1
+    return [place for *_, place in sorted(chosen)] if len(answers) > 1 else []
 
 
 def _candidates(questions, place: int, template: int, seen: Sequence[str]) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ from ecgkit.models.published_mapper import load_mapper, save_mapper
 from ecgkit.tasks.ask import Answerer
 from ecgkit.tasks.ask_input import InputSpec
 from ecgkit.tasks.ask_kinds import Kind, collect_kinds
+from ecgkit.tasks.ecg_features import seen_leads
+from ecgkit.tasks.fewshot_layout import mapper_kind
 from ecgkit.tasks.meta_methods import last_layer
 from ecgkit.types import ModelError
 
@@ -49,7 +51,8 @@ def save_fewshot(
     """Writes everything `load_fewshot` needs and returns the folder.
 
     features (n_ecgs, F) are the encoder's own, before `ecg_features.standardise`; `encoder` is the
-    folder that notebook 04 wrote. Examples and mean come from the training split alone.
+    folder that notebook 04 wrote. Examples and mean come from the training split alone. Under
+    LEADS the features are those of these leads.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +70,7 @@ def save_fewshot(
         "llm": config.llm or "llm", "llm_dtype": config.llm_dtype, "llm_4bit": config.llm_4bit,
         "prompt": config.prompt, "prefix_first": config.prefix_first,
         "inner_steps": config.steps_at_test, "inner_lr": config.inner_lr,
-        "only": last_layer(mapper, config.mapper) if config.method == "anil" else None,
+        "only": last_layer(mapper, mapper_kind(config)) if config.method == "anil" else None,
         "input": _input(cohort.store, config), "kinds": [dataclasses.asdict(k) for k in kinds],
     }  # fmt: skip
     with runtime.replacing(folder / NAME) as scratch:
@@ -94,9 +97,10 @@ def _about(config, cohort) -> dict:
 
 def _input(store, config) -> dict:
     n = store.n_samples if store.seconds is not None or _one_length(store) else None
-    shown = tuple(config.leads.split()) or tuple(store.leads)
+    seen = seen_leads(store.leads, config.leads.split())
+    shown = [lead for lead, chosen in zip(store.leads, seen, strict=True) if chosen]
     return {"fs": float(store.fs), "n_samples": None if n is None else int(n), "align": store.align,
-            "leads": list(store.leads), "shown": list(shown)}  # fmt: skip
+            "leads": list(store.leads), "shown": shown}  # fmt: skip
 
 
 def _one_length(store) -> bool:
