@@ -3,8 +3,8 @@
 Letters: R rows, A tokens of an answer, V vocabulary.
 
 Usage:
-    row_scores(logits, targets, end=1)            # "exact", "tokens", "released", "loss", ... (R,)
-    word_scores(said, true, episode)              # exact match, BLEU, ROUGE-L with 95 % intervals
+    row_scores(logits, targets, end=1, start=0)      # "exact", "tokens", "released", ... each (R,)
+    word_scores(said, true, episode)                 # exact match, BLEU, ROUGE-L with 95 % intervals
 """
 
 from __future__ import annotations
@@ -22,35 +22,44 @@ from ecgkit.tasks.text_overlap import N_COUNTS, overlap_counts, overlap_scores, 
 
 
 def row_scores(
-    logits: Tensor, targets: Tensor, end: int, unscored_start: bool = False
+    logits: Tensor, targets: Tensor, end: int, start: int | None = None
 ) -> dict[str, Tensor]:
-    """Scores (R,) of each row; logits (R, A, V), targets (R, A) with IGNORE as padding.
+    """Scores (R,) of each row; logits (R, A, V), targets (R, A) with IGNORE as padding; `end` and
+    `start` are the tokenizer's tokens of that kind.
 
     loss            mean cross-entropy over the row's targets
     log_likelihood  minus its sum
     exact           every target is the likeliest token. With the end of text among the targets this
                     is 1 exactly when greedy decoding would write these tokens and stop, so nothing
                     has to be decoded
-    tokens          share of right tokens, the end of text not counted
-    released        the same as the released code would count it, a start token included: where
-                    there is one that is not among the targets (`unscored_start`), it counts as
-                    right, since it never changes
+    tokens          share of right tokens among all targets
+    spoken          the same, start and end of text not counted
+    released        the same, the end not counted and the start counted, as the released code does.
+                    A start that is not among the targets counts as right, since it never changes
     """
     real = targets != IGNORE
     nll = F.cross_entropy(
         logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none"
     )  # (R, A)
     right = logits.argmax(-1) == targets
-    words = real & (targets != end)
-    n_words, n_right = words.sum(1), (right & words).sum(1)
-    start = int(unscored_start)
+    is_start = real & (targets == (IGNORE if start is None else start))
+    spoken = real & (targets != end) & ~is_start
+    constant = ~is_start.any(1) & (start is not None)
+    counted = spoken | is_start
     return {
         "loss": nll.sum(1) / real.sum(1).clamp(min=1),
         "log_likelihood": -nll.sum(1),
         "exact": (right | ~real).all(1),
-        "tokens": n_right / n_words.clamp(min=1),
-        "released": (n_right + start) / (n_words + start).clamp(min=1),
+        "tokens": _share(right, real),
+        "spoken": _share(right, spoken),
+        "released": _share(right, counted, constant),
     }
+
+
+def _share(right: Tensor, counted: Tensor, constant: Tensor | int = 0) -> Tensor:
+    """(R,) right tokens among those counted (R, A), and `constant` hits beside them."""
+    n = (counted.sum(1) + constant).clamp(min=1)
+    return ((right & counted).sum(1) + constant) / n
 
 
 # --- answers in words -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from ecgkit.tasks.mapper_at_test import mapper_at_test
 from ecgkit.tasks.meta_methods import last_layer
 from ecgkit.tasks.metrics import bootstrap_mean
 
-SCORES = ("exact", "candidate", "balanced", "tokens", "released", "loss")
+SCORES = ("exact", "candidate", "balanced", "tokens", "spoken", "released", "loss")
 
 
 def evaluate_episodes(
@@ -42,9 +42,9 @@ def evaluate_episodes(
 
     control: "" | "mean" | "shuffled", see `FewShotTask.embeddings`. `curve=False` reads the query
     after the last step only, which is fast; `at` names other steps.
-    Columns: episode, names, step; means over query rows of exact, tokens, released, loss (see
-    `row_scores`), of `balanced` (exact, mean over the episode's classes) and, at the first and the
-    last of the steps, `candidate` (the true answer is the likeliest of the episode's);
+    Columns: episode, names, step; means over query rows of exact, tokens, spoken, released, loss
+    (see `row_scores`), of `balanced` (exact, mean over the episode's classes) and, at the first and
+    the last of the steps, `candidate` (the true answer is the likeliest of the episode's);
     `left_out`, query rows not scored; `flagged`, an episode that is not finite.
     """
     numbers, frames, last = list(numbers), [], config.steps_at_test

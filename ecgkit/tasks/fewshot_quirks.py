@@ -5,9 +5,11 @@ the trained mapper in place of the random one the released inference script test
 (none) each is switched on alone. Only faults of testing are tried: what a fault does to
 meta-training takes another mapper, which may be given.
 
-The score is that of the released code under `reference`: share of right tokens, a scored start
-token included. Under `sound` it is exact match, except for bos_scored, which exact match cannot
-show and which is measured on the share of right tokens.
+The score is that of the released code under `reference` (share of right tokens), and exact match
+under `sound`. Two faults are measured otherwise:
+- bos_scored on the same answers, counted with the start token and without;
+- question_blind on the likeliest of the episode's answers: without it a scored start token would
+  stand after the question, where no language model expects one.
 
 Usage:
     setup = QuirkSetup(questions, features, reader, parts.unseen,
@@ -93,14 +95,14 @@ def quirk_table(
 def side_by_side(setup: QuirkSetup, numbers: Iterable[int], config) -> pd.DataFrame:
     """Both protocols on the same episodes: columns protocol, score, value, low, high, n.
 
-    Exact match is given for both; what the released code reports is `tokens` of reference.
+    `released` is what the released code would report.
     """
     runs, rows = _Runs(setup, list(numbers), config), []
     for start, quirks in STARTS.items():
         if _mapper_of(start) not in setup.mappers:
             continue
         table = finite(runs.table(_mapper_of(start), quirks))
-        for score in ("exact", "candidate", "tokens"):
+        for score in ("exact", "candidate", "released"):
             values = table[score].dropna().to_numpy()
             rows.append((start, score, *bootstrap_mean(values), len(values)))
     return pd.DataFrame(rows, columns=["protocol", "score", "value", "low", "high", "n"])
@@ -110,22 +112,39 @@ def side_by_side(setup: QuirkSetup, numbers: Iterable[int], config) -> pd.DataFr
 
 
 def _row(runs: _Runs, start: str, quirk: str) -> tuple | None:
-    base, mapper = STARTS[start], _mapper_of(start)
     if quirk == "untrained_mapper" and start == "trained reference":
         return None  # measured from the other end
-    score = "exact" if start == "sound" and quirk != "bos_scored" else "tokens"
-    missing, remark = _missing(runs.setup, start, quirk), _remark(start, quirk)
+    scores, missing = _scores(start, quirk), _missing(runs.setup, start, quirk)
     if missing:
-        return (start, quirk, score, *(np.nan,) * 5, 0, missing)
-    if quirk in OF_EPISODES:
-        pair = (runs.table(mapper, base, quirk), runs.table(mapper, base))
-    else:
-        other = "question_blind off" if _needs_training(start, quirk) else mapper
-        pair = (runs.table(mapper, base | {quirk}), runs.table(other, base - {quirk}))
-    values = [finite(table).set_index("episode")[score].dropna() for table in pair]
+        return (start, quirk, scores[0], *(np.nan,) * 5, 0, missing)
+    values = [
+        finite(table).set_index("episode")[score].dropna()
+        for table, score in zip(_pair(runs, start, quirk), scores, strict=True)
+    ]
     shared = pd.concat(values, axis=1, join="inner").to_numpy()  # (n, 2)
     effect = bootstrap_mean(shared[:, 0] - shared[:, 1])
-    return (start, quirk, score, *shared.mean(0), *effect, len(shared), remark)
+    name, n = scores[0], len(shared)
+    return (start, quirk, name, *shared.mean(0), *effect, n, _remark(start, quirk))
+
+
+def _scores(start: str, quirk: str) -> tuple[str, str]:
+    """The score with the fault and the score without it."""
+    if quirk == "bos_scored":
+        return "released", "spoken"
+    if quirk == "question_blind":
+        return "candidate", "candidate"
+    return ("exact", "exact") if start == "sound" else ("tokens", "tokens")
+
+
+def _pair(runs: _Runs, start: str, quirk: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores with the fault and without it, all else as `start` has it."""
+    base, mapper = STARTS[start], _mapper_of(start)
+    if quirk == "bos_scored":
+        return (runs.table(mapper, base),) * 2
+    if quirk in OF_EPISODES:
+        return runs.table(mapper, base, quirk), runs.table(mapper, base)
+    other = "question_blind off" if _needs_training(start, quirk) else mapper
+    return runs.table(mapper, base | {quirk}), runs.table(other, base - {quirk})
 
 
 def _mapper_of(start: str) -> str:
@@ -155,13 +174,13 @@ def _remark(start: str, quirk: str) -> str:
         return {"with_replacement": "the same questions, other ECGs",
                 "shared_classes": "other episodes, on the classes of meta-training",
                 "episodes_twice": "half as many distinct episodes"}[quirk]  # fmt: skip
+    if quirk == "bos_scored":
+        return "the same answers, counted in two ways"
     if start == "reference" and quirk != "untrained_mapper":
         return "of a random mapper, as the inference script has it"
-    if quirk == "oracle_length":
-        return "the mapper was trained with it" if start != "sound" else "not trained with it"
-    if quirk in ("bos_scored", "live_dropout") and start == "sound":
-        return "not trained with it"
-    return ""
+    if quirk == "oracle_length" and start != "sound":
+        return "the mapper was trained with it; the end counts as a token without it"
+    return "not trained with it" if quirk == "live_dropout" and start == "sound" else ""
 
 
 class _Runs:

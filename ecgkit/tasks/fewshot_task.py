@@ -139,9 +139,8 @@ class FewShotTask:
         The loss of an answer over the limit is 0, so that nothing is learned from it.
         """
         targets, layout = self._targets(answer), self.layout
-        unscored = bool(layout.start) and not layout.scores_start
         logits = layout.logits(memory, prefix, targets)
-        scores = row_scores(logits, targets, layout.end, unscored)
+        scores = row_scores(logits, targets, layout.end, *layout.start)
         return scores | {"loss": scores["loss"] * self.fits[answer]}
 
     def open_reader(self, batch: TaskBatch) -> maml.Reader:
