@@ -18,7 +18,7 @@ from ecgkit.models.small_llm import build_small_llm, train_tokenizer
 from ecgkit.reports import fewshot_widget
 from ecgkit.tasks import ask_kinds, ecg_features, fewshot_look, maml
 from ecgkit.tasks.ask_input import check_signal
-from ecgkit.tasks.fewshot_files import find_folder, load_fewshot, save_fewshot
+from ecgkit.tasks.fewshot_files import find_folders, load_fewshot, save_fewshot
 from ecgkit.tasks.fewshot_task import FewShotTask
 from ecgkit.types import LEADS, DataError, ECGRecord, ModelError
 
@@ -146,7 +146,7 @@ def test_what_is_loaded_embeds_and_answers_as_what_was_saved(
     ("encoder", "encoder"), ("ask.json", "ecgkit run 04 06"),
 ])  # fmt: skip
 def test_a_missing_piece_is_named_with_the_notebook_to_run(run, tmp_path, missing, said):
-    folder = shutil.copytree(find_folder(run), tmp_path / "ask")
+    folder = shutil.copytree(find_folders(run)[0], tmp_path / "ask")
     piece = folder / missing
     shutil.rmtree(piece) if piece.is_dir() else piece.unlink()
     with pytest.raises(ModelError, match=said) as error:
@@ -203,6 +203,29 @@ def test_scp_codes_in_capitals_are_spelt_out(answerer, tiny_cohort):
     record = tiny_cohort.record(3)
     whole = answerer.ask(record, "Is atrial fibrillation present?")
     assert answerer.ask(record, "Is AFIB present?") == whole and whole.adapted_on
+
+
+def test_a_study_with_a_mapper_for_each_kind_of_episode_is_asked_as_one(
+    tmp_path, run_folder, mapper, reader, features, questions, tiny_cohort, config, capsys
+):
+    encoder = run_folder / "04_esi_pretraining" / "encoder"
+    ask = tmp_path / "06_few_shot_qa" / "ask"
+    torch.manual_seed(1)
+    other = build_mapper("attention", features.shape[1], reader.width, 4, 4, dropout=0.0)
+    for kind, own in (("query", other), ("verify", mapper)):
+        how = dataclasses.replace(config, question_type=f"single-{kind}")
+        save_fewshot(ask / kind, own, reader, features, questions, tiny_cohort, how, encoder)
+    group, record = load_fewshot(tmp_path), tiny_cohort.record(3)
+    verify, query = load_fewshot(ask / "verify"), load_fewshot(ask / "query")
+    wording = next(kind.wordings[0] for kind in query.kinds if kind.rows)
+    assert group.ask(record, AFIB) == verify.ask(record, AFIB)
+    assert group.ask(record, wording) == query.ask(record, wording)
+    assert group.ask(record, "Is the moon full?") == verify.ask(record, "Is the moon full?")
+    assert len(group.kinds) == len(verify.kinds) + len(query.kinds) and group.simulated
+    assert fewshot_look.ecg_time_relevance(group, record, AFIB).answer in ("yes", "no")
+    assert fewshot_widget.AskWidget(group, tiny_cohort, [3], [AFIB, wording]).reply.value
+    assert cli.main(["ask", "1", wording, "--run", str(tmp_path)]) == 0
+    assert "Adapted on" in capsys.readouterr().out
 
 
 def test_the_longer_name_wins(answerer):

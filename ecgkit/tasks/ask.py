@@ -97,6 +97,10 @@ class Answerer:
         """Whether examples are read as context in place of inner steps."""
         return self.about.get("method") == "in-context"
 
+    def of(self, question: str) -> Answerer:
+        """Itself: who answers `question`, as of an `AnswererGroup`."""
+        return self
+
     # --- one question -----------------------------------------------------------------------------
 
     def ask(self, record: ECGRecord, question: str) -> Reply:

@@ -9,6 +9,7 @@
 Usage:
     save_fewshot(run.folder / "ask", mapper, reader, features, questions, cohort, config, encoder)
     answerer = load_fewshot("runs/demo/06_few_shot_qa/ask")
+    save_fewshot(run.folder / "ask" / "query", ...)       # a mapper of its own for other questions
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ecgkit.models.lora import load_lora, lora_parameters, save_lora
 from ecgkit.models.prefix_llm import PrefixLLM
 from ecgkit.models.published_mapper import load_mapper, save_mapper
 from ecgkit.tasks.ask import Answerer
+from ecgkit.tasks.ask_group import AnswererGroup
 from ecgkit.tasks.ask_input import InputSpec
 from ecgkit.tasks.ask_kinds import Kind, collect_kinds
 from ecgkit.tasks.ecg_features import seen_leads
@@ -144,13 +146,17 @@ def _plain(llm: nn.Module) -> nn.Module:
 # --- from disk ------------------------------------------------------------------------------------
 
 
-def load_fewshot(folder: str | Path, device: str = "cpu") -> Answerer:
+def load_fewshot(folder: str | Path, device: str = "cpu") -> Answerer | AnswererGroup:
     """The `Answerer` of a folder that `save_fewshot` wrote: the folder itself, that of notebook 06
-    or that of the run.
+    or that of the run. Where one was saved for each kind of episode, all of them as a group.
 
     Raises ModelError in a sentence where a piece is missing, naming it and the notebook to run.
     """
-    folder = find_folder(folder)
+    members = [_load_one(place, device) for place in find_folders(folder)]
+    return members[0] if len(members) == 1 else AnswererGroup(members)
+
+
+def _load_one(folder: Path, device: str) -> Answerer:
     body = _read(folder)
     encoder = _load(folder, body["encoder"], load_encoder, "04", "the ECG encoder")
     tokenizer, llm = _load_llm(folder, body)
@@ -172,12 +178,15 @@ def load_fewshot(folder: str | Path, device: str = "cpu") -> Answerer:
     )  # fmt: skip
 
 
-def find_folder(place: str | Path) -> Path:
-    """The folder with ask.json at or below `place`. Raises ModelError saying what to run."""
+def find_folders(place: str | Path) -> list[Path]:
+    """The folders with ask.json at or below `place`, that of verify questions first. Raises
+    ModelError saying what to run.
+    """
     place = Path(place).expanduser()
-    for found in (place, place / "ask", place / "06_few_shot_qa" / "ask"):
-        if (found / NAME).is_file():
-            return found
+    for folder in (place, place / "ask", place / "06_few_shot_qa" / "ask"):
+        found = [path.parent for path in (*folder.glob(NAME), *sorted(folder.glob(f"*/{NAME}")))]
+        if found and folder.name != "06_few_shot_qa":
+            return sorted(found, key=lambda path: "verify" not in path.name)
     raise ModelError(
         f"Nothing can be asked in {place}: notebook 06 has not run there. Run `ecgkit run 04 06` "
         "first, or name another run with --run."

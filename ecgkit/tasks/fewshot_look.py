@@ -117,6 +117,7 @@ def _eager(llm):
 
 def ask_attention(answerer: Answerer, record: ECGRecord, question: str) -> AnswerAttention:
     """The same for one ECG and question, with the mapper adapted and the answer it gives."""
+    answerer = answerer.of(question)
     if answerer.blind:
         raise DataError(
             "As released, the answer is read on top of the question and looks at no other word; "
@@ -155,7 +156,7 @@ def ecg_time_relevance(
     answer: default the likeliest candidate. Raises DataError for a question without candidates and
     for windows that do not fit the ECG.
     """
-    question = spell_out(question)
+    question, answerer = spell_out(question), answerer.of(question)
     kind, _ = recognise(question, answerer.kinds)
     candidates = guessed_candidates(question) if kind is None else kind.candidates
     if not candidates or (answer is not None and answer not in candidates):
