@@ -4,7 +4,7 @@ Letters: R rows, A tokens of an answer, V vocabulary.
 
 Usage:
     row_scores(logits, targets, end=1, start=0)      # "exact", "tokens", "released", ... each (R,)
-    word_scores(said, true, episode)                 # exact match, BLEU, ROUGE-L with 95 % intervals
+    word_scores(said, true, episode)                 # exact match, BLEU, ROUGE-L with intervals
 """
 
 from __future__ import annotations
