@@ -257,9 +257,8 @@ def _leaves(params: Params) -> Params:
 
 def _pull_back(prefix: Tensor, weights: Params, gradient: Tensor) -> Params:
     """(d prefix / d weights)^T gradient."""
-    found = torch.autograd.grad(
-        prefix, list(weights.values()), gradient, retain_graph=False, materialize_grads=True
-    )
+    leaves = list(weights.values())
+    found = torch.autograd.grad(prefix, leaves, gradient, materialize_grads=True)
     return dict(zip(weights, found, strict=True))
 
 
