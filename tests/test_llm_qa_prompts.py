@@ -283,6 +283,10 @@ def test_examples_are_of_the_training_split_and_of_other_patients(questions):
         people = {*picked["patient1"], *picked["patient2"]} - {-1}
         assert not people & {own["patient1"], own["patient2"]}
         assert len({tuple(a) for a in picked["answer"]}) > 1
+    train = questions.index("train", "comparison_consecutive-query")[:8]
+    for position, chosen in pick_examples(questions, train, 99, 42).items():
+        own = {table["patient1"].iat[position], table["patient2"].iat[position]}
+        assert len(chosen) > 5 and not own & {*table["patient1"].iloc[chosen]}
     one, two = (pick_examples(questions, test, 3, 42) for _ in range(2))
     assert all(np.array_equal(one[p], two[p]) for p in one)
 
