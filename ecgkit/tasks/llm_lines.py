@@ -30,6 +30,7 @@ from ecgkit.types import DataError
 
 # Share of the lines: to compare (yes or no) is learnt slowest.
 LINE_TYPES = {"single-verify": 0.5, "single-choose": 0.2, "single-query": 0.3}
+MOST_NAMES = 3  # of an answer; lists of six leads cost a small model more than they teach
 NOTHING = "nothing to report."
 N_FINDINGS = (1, 1, 2)  # of a sentence, as often for "no" as for "yes": gives nothing away
 SEVERAL = 3.0  # how often answers of several names come, against each single answer of a question
@@ -75,12 +76,12 @@ def question_lines(
 ) -> tuple[list[Line], list[Line], list[str]]:  # fmt: skip
     """Returns (lines, held-out lines, terms) made of the training split's questions about one ECG.
 
-    question_types: one, several, or "all" (verify, choose and query). Inside a type
-    questions and their answers are drawn evenly; a wording is one the split has for that question;
-    the findings are what the record's own table row or answers state, the answer among them, and no
-    other that could answer the same question. Held-out lines (`n_held_out` of each type) are about
-    other records. terms: names that may stand in a findings sentence. Raises DataError when the
-    split has no such question.
+    question_types: one, several, or "all" (verify, choose and query). Inside a type questions and
+    their answers are drawn evenly; a wording is one the split has for that question; the findings
+    are what the record's own table row or answers state, the answer among them, and no other that
+    could answer the same question. Answers of more than `MOST_NAMES` names are left out. Held-out
+    lines (`n_held_out` of each type) are about other records. terms: names that may stand in a
+    findings sentence. Raises DataError when the split has no such question.
     """
     asked = _asked(questions, _types(question_types))
     terms = sorted({name for names in asked["positive"] for name in names})
@@ -123,7 +124,8 @@ def _asked(questions, types: tuple[str, ...]) -> pd.DataFrame:
     """
     rows = [questions.index("train", kind, single_only=True) for kind in types]
     table = questions.table.loc[np.concatenate(rows)]
-    table = table[table["answer"].map(lambda answer: answer != ["not sure"])]
+    fits = table["answer"].map(lambda answer: answer != ["not sure"] and len(answer) <= MOST_NAMES)
+    table = table[fits]
     if table.empty:
         raise DataError(
             f"The training split has no {' or '.join(types)} question to make the language model's "
