@@ -275,6 +275,7 @@ def test_every_method_and_layout_can_be_asked(
     answerer, record = load_fewshot(tmp_path), tiny_cohort.record(3)
     reply = answerer.ask(record, AFIB)
     assert reply.adapted_on > 0 and reply == load_fewshot(tmp_path).ask(record, AFIB)
+    assert fewshot_look.ask_attention(answerer, record, AFIB).parts.count("ECG") == 4
     kind, _ = ask_kinds.recognise(AFIB, answerer.kinds)
     start = dict(answerer.mapper.named_parameters())
     moved = {n for n, p in (answerer.adapted(kind) or {}).items() if not torch.equal(p, start[n])}

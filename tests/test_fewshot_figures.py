@@ -24,7 +24,12 @@ from ecgkit.reports import (
     llm_qa_figures,
 )
 from ecgkit.tasks.ask import Reply
-from ecgkit.tasks.fewshot_look import TimeRelevance, _without_windows, answer_attention
+from ecgkit.tasks.fewshot_look import (
+    TimeRelevance,
+    _without_windows,
+    answer_attention,
+    released_attention,
+)
 from ecgkit.types import DataError
 
 
@@ -226,6 +231,17 @@ def test_attention_of_an_answer_is_that_of_the_model_and_names_every_place(llm, 
     assert not np.allclose(other.weights, seen.weights)
     assert reader.llm.config._attn_implementation == "sdpa"  # put back
     assert sum(share.mean() for share in seen.by_part().values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_as_released_a_short_answer_looks_at_no_later_word_of_the_question(llm):
+    seen = released_attention(PrefixLLM(*llm), torch.randn(4, 32), "Is it normal?", "yes")
+    n_answer = seen.weights.shape[2]
+    np.testing.assert_allclose(seen.weights.sum(-1), 1, atol=1e-5)
+    assert seen.rows[0] == "<s>" and n_answer >= 2
+    assert (seen.weights[:, :, 0, 4:] == 0).all()
+    assert (seen.weights[..., 4 + n_answer :] == 0).all()
+    assert drawn(fewshot_attention.plot_answer_attention(seen))
+    assert drawn(fewshot_attention.plot_attention_shares(seen))
 
 
 def test_attention_figures_show_layers_tokens_and_the_even_share(llm):

@@ -70,13 +70,8 @@ def answer_attention(
         return words(torch.tensor(ids, device=reader.device).long())
 
     soft = prefix.to(reader.device, words.weight.dtype)
-    inputs = torch.cat([embed(before), soft, embed(after), embed(said[:-1])])[None]  # (1, N, D)
-    with _eager(reader.llm):
-        out = reader.llm(inputs_embeds=inputs, output_attentions=True, use_cache=False)
-    if not out.attentions or out.attentions[0] is None:
-        raise ModelError(f"{type(reader.llm).__name__} gives no attention; choose another LLM.")
-    layers = torch.stack([layer[0] for layer in out.attentions])  # (Y, H, N, N)
-    weights = layers[:, :, -len(said) :].float().cpu().numpy()  # the place before token a writes it
+    inputs = torch.cat([embed(before), soft, embed(after), embed(said[:-1])])  # (N, D)
+    weights = _attention(reader.llm, inputs)[:, :, -len(said) :]  # the place before token a
     named = [(_say(reader, i), part) for ids, part in _pieces(reader, before, after, said)
              for i in ids]  # fmt: skip
     cut = len(before)
@@ -84,6 +79,34 @@ def answer_attention(
     columns, parts = zip(*[*named[:cut], *ecg, *named[cut:]], strict=True)
     rows = [_say(reader, i) for i in said[:-1]] + ["(end)"]
     return AnswerAttention(weights, tuple(rows), columns, parts)
+
+
+@torch.no_grad()
+def released_attention(
+    reader: PrefixLLM, prefix: Tensor, question: str, answer: str
+) -> AnswerAttention:
+    """The same in the released layout: soft tokens, then the question, on whose first tokens the
+    answer is read. Places that a row cannot see have weight 0.
+    """
+    ids, targets = reader.encode_reference([question], [answer])
+    words = reader.llm.get_input_embeddings()(ids[0])
+    soft = prefix.to(reader.device, words.dtype)
+    first, said = len(prefix) - 1, targets[0].tolist()
+    weights = _attention(reader.llm, torch.cat([soft, words]))[:, :, first : first + len(said)]
+    ecg = [f"ECG {i + 1}" for i in range(len(prefix))]
+    names = [*ecg, *(_say(reader, i) for i in ids[0].tolist())]
+    parts = ["ECG"] * len(ecg) + ["question"] * (len(names) - len(ecg))
+    rows = [_say(reader, i) for i in said]
+    return AnswerAttention(weights, tuple(rows), tuple(names), tuple(parts))
+
+
+def _attention(llm, inputs: Tensor) -> np.ndarray:
+    """(Y, H, N, N) of one sequence (N, D)."""
+    with _eager(llm):
+        out = llm(inputs_embeds=inputs[None], output_attentions=True, use_cache=False)
+    if not out.attentions or out.attentions[0] is None:
+        raise ModelError(f"{type(llm).__name__} gives no attention; choose another LLM.")
+    return torch.stack([layer[0] for layer in out.attentions]).float().cpu().numpy()
 
 
 def _pieces(reader: PrefixLLM, before, after, said) -> list[tuple[list[int], str]]:
@@ -116,18 +139,16 @@ def _eager(llm):
 
 
 def ask_attention(answerer: Answerer, record: ECGRecord, question: str) -> AnswerAttention:
-    """The same for one ECG and question, with the mapper adapted and the answer it gives."""
+    """The same for one ECG and question, with the mapper adapted and the answer it gives, in the
+    layout of the run. Examples read in context are left out.
+    """
     answerer = answerer.of(question)
-    if answerer.blind:
-        raise DataError(
-            "As released, the answer is read on top of the question and looks at no other word; "
-            "look inside a run with PROTOCOL=sound."
-        )
     question = spell_out(question)
     kind, _ = recognise(question, answerer.kinds)
     prefix = answerer.prefix(answerer.embed(record), answerer.adapted(kind))
     answer = answerer.ask(record, question).answer
-    return answer_attention(answerer.reader, prefix[0], question, answer)
+    look = released_attention if answerer.blind else answer_attention
+    return look(answerer.reader, prefix[0], question, answer)
 
 
 # --- which second ---------------------------------------------------------------------------------
