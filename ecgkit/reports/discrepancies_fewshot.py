@@ -1,7 +1,7 @@
 """Few-shot ECG-QA: where the paper and its released code disagree. See `discrepancies.py`.
 
-The switches named QUIRKS are words of that parameter under PROTOCOL = reference; what each is worth
-on the same episodes is measured by notebook 06 (metric `effect_<id>`).
+A row "few_<word>" whose switch is QUIRKS is about that word of the parameter; what it is worth on
+the same episodes is measured by notebook 06 (metric `effect_few_<word>`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FEWSHOT = (
         "changing the question moved the logits by exactly 0",
     ),
     Discrepancy(
-        "few_accuracy", _SYSTEM, "accuracy", "accuracy of the answers",
+        "few_bos_scored", _SYSTEM, "accuracy", "accuracy of the answers",
         "share of right tokens, a constant first token included", "fewshot 0.2, 4",
         "06 QUIRKS bos_scored",
         "for yes/no, 84.6 % would stand for about 69 % exact, if the paper used this code",
@@ -30,7 +30,7 @@ FEWSHOT = (
         "is the arg max of one forward pass", "fewshot 2, 4", "06 QUIRKS oracle_length",
     ),
     Discrepancy(
-        "few_class_split", _SYSTEM, "classes of meta-test",
+        "few_shared_classes", _SYSTEM, "classes of meta-test",
         "classes never met in meta-training",
         "the loader passes the class list into another argument: both sides share classes",
         "fewshot 0.3", "06 QUIRKS shared_classes",
@@ -42,7 +42,7 @@ FEWSHOT = (
         "fewshot 1", "06 SPLIT_BY = attribute | class | none",
     ),
     Discrepancy(
-        "few_replacement", _SYSTEM, "support and query", "disjoint",
+        "few_with_replacement", _SYSTEM, "support and query", "disjoint",
         "drawn together with replacement, so a question can be support and query at once",
         "fewshot 1", "06 QUIRKS with_replacement",
         "2.5 to 20 % of the queries, for 200 to 23 questions a class",
@@ -64,7 +64,7 @@ FEWSHOT = (
         "fewshot 1, 6", "data.episodes: one class per pair and answer under sound",
     ),
     Discrepancy(
-        "few_inference", _SYSTEM, "the evaluated mapper", "the meta-trained mapper",
+        "few_untrained_mapper", _SYSTEM, "the evaluated mapper", "the meta-trained mapper",
         "the inference script does not load it and evaluates a random one", "fewshot 0.4",
         "06 QUIRKS untrained_mapper",
     ),
@@ -74,11 +74,11 @@ FEWSHOT = (
         "06 OUTER_FROM",
     ),
     Discrepancy(
-        "few_dropout", _SYSTEM, "dropout in the mapper", "not said",
+        "few_live_dropout", _SYSTEM, "dropout in the mapper", "not said",
         "always on, also while testing", "fewshot 2", "06 QUIRKS live_dropout",
     ),
     Discrepancy(
-        "few_mapper", _SYSTEM, "mapper types", "attention or MLP mapper",
+        "few_mapper_ignored", _SYSTEM, "mapper types", "attention or MLP mapper",
         "the flag is stored and never read; there is only the attention mapper", "fewshot 2",
         "06 QUIRKS mapper_ignored, MAPPER = attention | mlp | linear | perceiver",
     ),

@@ -88,11 +88,14 @@ def seen_leads(has: Sequence[str], wanted: Sequence[str] = ()) -> np.ndarray:
     return np.array([name in chosen for name in has], dtype=np.float32)
 
 
-def standardise(features: np.ndarray, train_rows: np.ndarray) -> np.ndarray:
+def standardise(
+    features: np.ndarray, train_rows: np.ndarray, others: np.ndarray | None = None
+) -> np.ndarray:
     """Zero mean and unit variance per dimension, judged on the training folds alone; constant
-    dimensions become 0.
+    dimensions become 0. `others`: embeddings to be scaled in their place, e.g. of another source.
 
     Without it all embeddings point the same way, and one inner step moves every answer alike.
     """
     mean, std = features[train_rows].mean(0), features[train_rows].std(0)
-    return ((features - mean) / np.where(std > 1e-6, std, np.inf)).astype(np.float32)
+    scaled = features if others is None else others
+    return ((scaled - mean) / np.where(std > 1e-6, std, np.inf)).astype(np.float32)

@@ -33,35 +33,37 @@ ADAPTED = "adapted"
 
 def baseline_episodes(
     task: FewShotTask, mapper: nn.Module, sampler, numbers: Iterable[int], config,
-    supervised: nn.Module | None = None, in_context: bool = True,
+    supervised: nn.Module | None = None, in_context: bool = True, curve: bool = False,
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Name -> one row per episode with its scores; the first is `adapted`, the mapper itself.
 
+    `curve`: adapted and shuffled ECGs hold every inner step, not the last alone.
     `supervised`: a mapper trained under METHOD=supervised, or None to leave that row out.
     In-context examples have no place in the released layout, so they are left out there.
     """
     numbers = list(numbers)
-    ends = {0, config.steps_at_test}
+    last = config.steps_at_test
+    steps = range(last + 1) if curve else (0, last)
 
-    def run(who, **how):
-        return evaluate_episodes(task, who, sampler, numbers, config, curve=False, **how)
+    def run(who, at=(last,), **how):
+        return evaluate_episodes(task, who, sampler, numbers, config, at=at, **how)
 
-    both = run(mapper, at=ends)
-    found = {ADAPTED: both[both["step"] > 0], "unadapted": both[both["step"] == 0]}
+    all_steps = run(mapper, steps)
+    found = {ADAPTED: all_steps, "unadapted": all_steps[all_steps["step"] == 0]}
     if in_context and not task.layout.blind:
         found["in-context"] = in_context_episodes(task, mapper, sampler, numbers, config)
     if supervised is not None:
         found["supervised"] = run(supervised)
     found["question only"] = run(mapper, control="mean")
-    found["shuffled ECGs"] = run(mapper, control="shuffled")
+    found["shuffled ECGs"] = run(mapper, steps if curve else (last,), control="shuffled")
     found["majority"] = _each(task, sampler, numbers, majority)
     found["ECG only"] = _each(task, sampler, numbers, nearest_class)
     return found
 
 
 def baseline_table(tables: Mapping[str, pd.DataFrame], score: str = "exact") -> pd.DataFrame:
-    """One row per baseline `name`: its mean score `value` with the 95 % interval over episodes
-    (low, high), and `gain`, adapted minus baseline, paired by episode, with its interval.
+    """One row per baseline `name`: its mean score `value` after its last step with the 95 %
+    interval over episodes (low, high), and `gain`, adapted minus baseline, paired by episode, with its own.
     """
     adapted = _by_episode(tables[ADAPTED], score)
     rows = []
@@ -76,7 +78,8 @@ def baseline_table(tables: Mapping[str, pd.DataFrame], score: str = "exact") -> 
 
 
 def _by_episode(table: pd.DataFrame, score: str) -> pd.Series:
-    return finite(table).set_index("episode")[score].dropna()
+    end = table[table["step"] == table["step"].max()]
+    return finite(end).set_index("episode")[score].dropna()
 
 
 # --- without a language model ---------------------------------------------------------------------

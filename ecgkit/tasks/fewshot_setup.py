@@ -36,14 +36,16 @@ from ecgkit.tasks.metrics import bootstrap_mean
 from ecgkit.types import DataError
 
 
-def focus(questions, config):
-    """The questions of `config.question_type` and `config.attribute_type`, in the same order.
+def focus(questions, config, question_type: str | None = None):
+    """The questions of `question_type` (None: that of `config`) and `config.attribute_type`, in the
+    same order.
 
     Where none is about that attribute type (the published excerpt has noise only) all types are
     taken, and a line says so. Raises DataError when there is no question of that type at all.
     """
     table = questions.table
-    kinds = KINDS if config.question_type == "all" else (config.question_type,)
+    question_type = question_type or config.question_type
+    kinds = KINDS if question_type == "all" else (question_type,)
     right = table["question_type"].isin(kinds).to_numpy()
     if not right.any():
         found = ", ".join(sorted(set(table["question_type"]) & set(KINDS))) or "none that fits"
@@ -55,7 +57,7 @@ def focus(questions, config):
     if config.attribute_type and not (right & kind).any():
         found = ", ".join(sorted(table.loc[right, "attribute_type"].unique()))
         print(
-            f"No {config.question_type} question is about {config.attribute_type}; taking those "
+            f"No {question_type} question is about {config.attribute_type}; taking those "
             f"about {found}."
         )
     elif config.attribute_type:
@@ -151,38 +153,26 @@ def open_reader(questions, cohort, config) -> tuple[PrefixLLM, TrainLog | None]:
     model).
 
     `config.llm` names a hub model or a folder; empty, the small Llama is trained on the training
-    split's text, or loaded from the cache when text and settings are those of an earlier training.
+    split's text about all types of `questions`, or loaded from the cache when text and settings are
+    those of an earlier training.
     """
-    how = {"prompt": config.prompt, "prefix_first": config.prefix_first}
     if config.llm:
         tokenizer, llm = load_llm(config.llm, config.llm_dtype, config.device, config.llm_4bit)
-        return PrefixLLM(_adaptable(llm, config), tokenizer, **how), None
+        return _reader(tokenizer, llm, config), None
     n_lines = config.llm_steps * config.llm_batch
-    lines, held_out, terms = question_lines(
-        questions, cohort, config.question_type, n_lines, config.seed
-    )
+    asked = focus(questions, config, "all")
+    types = [kind for kind in KINDS if (asked.table["question_type"] == kind).any()]
+    lines, held_out, terms = question_lines(asked, cohort, types, n_lines, config.seed)
     settings = TrainSettings(
-        n_steps=config.llm_steps,
-        batch_size=config.llm_batch,
-        lr=config.llm_lr,
-        seed=config.seed,
-        log_every=max(1, config.llm_steps // 30),
-        device=config.device,
-        precision=config.precision,
-    )
-    tokenizer, llm, log = pretrain_llm(
-        lines,
-        held_out,
-        config.llm_width,
-        config.llm_layers,
-        config.llm_heads,
-        config.llm_vocab,
-        settings,
-        terms,
-    )
-    return PrefixLLM(_adaptable(llm, config), tokenizer, **how), log
+        n_steps=config.llm_steps, batch_size=config.llm_batch, lr=config.llm_lr, seed=config.seed,
+        log_every=max(1, config.llm_steps // 30), device=config.device, precision=config.precision,
+    )  # fmt: skip
+    sizes = (config.llm_width, config.llm_layers, config.llm_heads, config.llm_vocab)
+    tokenizer, llm, log = pretrain_llm(lines, held_out, *sizes, settings, terms)
+    return _reader(tokenizer, llm, config), log
 
 
-def _adaptable(llm, config):
-    """The model as it is, or with LoRA adapters for FROZEN_LM=False."""
-    return llm if config.frozen_lm else add_lora(llm, config.lora_rank)
+def _reader(tokenizer, llm, config) -> PrefixLLM:
+    """With LoRA adapters for FROZEN_LM=False."""
+    llm = llm if config.frozen_lm else add_lora(llm, config.lora_rank)
+    return PrefixLLM(llm, tokenizer, prompt=config.prompt, prefix_first=config.prefix_first)
