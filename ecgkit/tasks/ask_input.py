@@ -58,11 +58,11 @@ class InputSpec:
 
     def ready(self, signals: np.ndarray) -> np.ndarray:
         """(B, C, T) mV -> what goes into the encoder, as `ecg_features.encoder_features` makes it:
-        scaled, then the leads not shown silenced.
+        the leads not shown silenced, then scaled.
         """
-        scaled = esi_preprocess(signals) if self.scaling == "esi_preprocess" else signals
-        seen = seen_leads(self.leads, self.shown)
-        return np.ascontiguousarray(scaled * seen[:, None], dtype=np.float32)
+        shown = signals * seen_leads(self.leads, self.shown)[:, None]
+        scaled = esi_preprocess(shown) if self.scaling == "esi_preprocess" else shown
+        return np.ascontiguousarray(scaled, dtype=np.float32)
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:
         """Embeddings (B, F) as `ecg_features.standardise` leaves them."""

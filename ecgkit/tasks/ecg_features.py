@@ -22,8 +22,9 @@ from ecgkit.types import ConfigError, ModelError
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:
-    """Twelve hex digits over names, shapes and values of all weights."""
-    digest = hashlib.sha256(type(encoder).__name__.encode())
+    """Twelve hex digits over names, shapes and values of all weights, and the input they want."""
+    wants = getattr(encoder, "notes", {}).get("input", "")
+    digest = hashlib.sha256(f"{type(encoder).__name__}{wants}".encode())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
@@ -59,7 +60,7 @@ def encoder_features(
     with torch.inference_mode():
         for start in runtime.progress(starts, "encoding ECGs"):
             rows = np.arange(start, min(start + batch_size, len(cohort.store)))
-            shown = prepare(cohort.store.read(rows)) * seen[:, None]  # (B, C, T)
+            shown = prepare(cohort.store.read(rows) * seen[:, None])  # (B, C, T)
             signal = torch.from_numpy(np.ascontiguousarray(shown, dtype=np.float32)).to(where)
             features.append(encoder(signal)["embedding"].float().cpu().numpy())
     features = np.concatenate(features)

@@ -63,7 +63,8 @@ def baseline_episodes(
 
 def baseline_table(tables: Mapping[str, pd.DataFrame], score: str = "exact") -> pd.DataFrame:
     """One row per baseline `name`: its mean score `value` after its last step with the 95 %
-    interval over episodes (low, high), and `gain`, adapted minus baseline, paired by episode, with its own.
+    interval over episodes (low, high), and `gain`, adapted minus baseline, paired by episode,
+    with its own.
     """
     adapted = _by_episode(tables[ADAPTED], score)
     rows = []

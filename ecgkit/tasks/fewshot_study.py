@@ -26,6 +26,7 @@ from ecgkit.tasks import ecg_features, fewshot_setup
 from ecgkit.tasks.engine import TrainLog
 from ecgkit.tasks.fewshot_baselines import baseline_episodes
 from ecgkit.tasks.fewshot_eval import evaluate_episodes
+from ecgkit.tasks.fewshot_layout import check_quirks
 from ecgkit.tasks.fewshot_setup import Parts
 from ecgkit.tasks.fewshot_task import FewShotTask
 from ecgkit.tasks.fewshot_train import meta_train
@@ -136,6 +137,7 @@ def train(
     """
     contrastive = "on" if kind.config.same_question else "off"  # whatever the protocol
     config = dataclasses.replace(kind.config, contrastive=contrastive, **changes)
+    check_quirks(config)
     limits = {"max_question": config.max_question, "max_answer": config.max_answer}
     quirks = config.active_quirks
 
