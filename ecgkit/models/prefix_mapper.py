@@ -84,17 +84,19 @@ class AttentionMapper(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, training=self.training or self.always_drop)
 
+    def _beside(self, part: nn.Linear, x: Tensor) -> Tensor:
+        """`part` of [learned tokens ; x]: x (B, N, F) -> (B, P+N, D)."""
+        return torch.cat([part(self.tokens).expand(x.shape[0], -1, -1), part(x)], dim=1)
+
     def forward(self, features: Tensor, return_attention: bool = False) -> dict[str, Tensor]:
         """features (B, F) or (B, N, F) -> prefix (B, P, D); attention (B, H, P, P+N), its last N
         columns (published: one) are the ECG tokens.
         """
         x = _tokens(features)
-        tokens = self.tokens.expand(x.shape[0], -1, -1)  # (B, P, F)
-        x = torch.cat([tokens, x], dim=1)  # (B, P+N, F)
-        q, k, v = (_heads(part(x), self.n_heads) for part in (self.query, self.key, self.value))
-        q = q[
-            ..., : self.n_prefix, :
-        ]  # the ECG tokens' own output is thrown away, so it need not be computed
+        # The learned tokens are the same in every row, so they are projected once; what would come
+        # out at the ECG tokens is thrown away, so they need no query.
+        q = _heads(self.query(self.tokens), self.n_heads)  # (H, P, D/H)
+        k, v = (_heads(self._beside(part, x), self.n_heads) for part in (self.key, self.value))
         scale = 1 / math.sqrt(self.out.in_features)
         attention = (q @ k.transpose(-2, -1) * scale).softmax(-1)  # (B, H, P, P+N)
         h = (q + attention @ v).transpose(-3, -2).flatten(-2)  # (B, P, D)
