@@ -148,10 +148,44 @@ ECGQA = (
         '"static noise" is 4 instead of 69 in a subset of 400 ECGs',
     ),
     Discrepancy(
-        "qa_llm_matching", "ECG-QA", "matching a language model's reply",
+        "qa_llm_not_sure", "ECG-QA", "matching a language model's reply",
         "exact match with the options",
-        'the pattern finds "no" in "not sure"; a lower-cased reply never meets a name in capitals',
-        "ecgqa 4",
+        'the pattern tries "no" before "not sure", so a true "not sure" never counts; of a verify '
+        'question "none" counts as "no"',
+        "ecgqa 4, bug 1", "06 LLM_SCORING = sound | reference",
+        "development cohort: 129 of 3,160 verify test questions can never be right",
+    ),
+    Discrepancy(
+        "qa_llm_capitals", "ECG-QA", "matching answers with capitals",
+        "exact match with the options",
+        "the reply is lower-cased, the options are not: 12 of 103 PTB-XL and 92 of 187 MIMIC-IV-ECG "
+        "answers, all leads among them, can never be matched",
+        "ecgqa 4, bug 2", "06 LLM_SCORING = sound | reference",
+        "development cohort: 61 of 1,422 query test questions can never be right; of the MIMIC "
+        "templates' answers 518 of 1,066, bug 1 included",
+    ),
+    Discrepancy(
+        "qa_llm_lead_blocks", "ECG-QA", "twelve one-lead views of an ECG",
+        "each lead by itself",
+        "cut out of the same array in turn, so that leads 2 to 12 are shown as zeros",
+        "ecgqa 4, bug 3", "06 LLM_PROMPTS = sound | reference",
+        "all 99 lead queries of the development cohort's sample get 11 changed blocks; the lookup "
+        "reader scores .384 both ways, as its classifier is never sure of one lead",
+    ),
+    Discrepancy(
+        "qa_llm_first_ecg", "ECG-QA", "two-ECG questions that name a lead", "both ECGs",
+        "the first ECG only", "ecgqa 4, bug 5", "06 LLM_PROMPTS = sound | reference",
+        "none: no such question in the shared excerpt or the development cohort",
+    ),
+    Discrepancy(
+        "qa_llm_posterior", "ECG-QA", "posterior leads", "not said",
+        "taken to be V4 to V6", "ecgqa 4, bug 5", "06 LLM_PROMPTS = sound | reference",
+        "none: no such wording in the shared excerpt",
+    ),
+    Discrepancy(
+        "qa_llm_load", "ECG-QA", "loading the classifier", "not said",
+        "called with an argument that the current library does not take", "ecgqa 4, bug 4",
+        "tasks.llm_qa_findings loads what notebook 03 saved",
     ),
     Discrepancy(
         "qa_loss", "ECG-QA", "answers in the loss", "not said; only valid answers are scored",
