@@ -1,0 +1,60 @@
+"""The mark every figure of the risk study bears while its outcomes are simulated.
+
+A figure travels without its caption, so the mark stands across the picture itself, and in its
+title.
+
+Usage:
+    figure.suptitle(mark_title("Lead attention", simulated))
+    watermark(figure) if simulated else figure
+"""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from ecgkit.reports import style
+
+SIMULATED = "simulated outcomes"
+GID = "watermark"
+
+
+def watermark(figure: Figure, text: str = SIMULATED, alpha: float = 0.22) -> Figure:
+    """Writes `text` across the figure from lower left to upper right, light, above everything.
+
+    Returns the same figure. A white edge keeps the letters legible on dark maps and light paper; a
+    second call with the same text changes nothing.
+    """
+    if is_marked(figure, text):
+        return figure
+    width, height = figure.get_size_inches()
+    length = 0.8 * min((width**2 + height**2) ** 0.5, 3 * width, 3.2 * height)  # inches
+    size = min(length * 72 / (0.55 * len(text)), 0.3 * height * 72)
+    angle = min(35.0, 57.3 * height / width)
+    mark = figure.text(
+        0.5, 0.5, text, ha="center", va="center", rotation=angle, fontsize=size, weight="bold",
+        color=style.MUTED, alpha=alpha, zorder=100, gid=GID,
+        path_effects=[withStroke(linewidth=2, foreground="white", alpha=alpha)],
+    )  # fmt: skip
+    mark.set_in_layout(False)
+    return figure
+
+
+def is_marked(figure: Figure, text: str = SIMULATED) -> bool:
+    """True where `watermark` has written `text` on the figure."""
+    return any(t.get_gid() == GID and t.get_text() == text for t in figure.texts)
+
+
+def mark_title(title: str, simulated: bool | None) -> str:
+    """Adds '(simulated outcomes)' to a title where it applies and is not said yet."""
+    if not simulated or SIMULATED in title.lower():
+        return title
+    return f"{title} ({SIMULATED})".strip()
+
+
+def finish(figure: Figure, title: str = "", simulated: bool | None = False) -> Figure:
+    """Sets the title at the upper left and, where outcomes are simulated, both marks."""
+    if title or simulated:
+        words = mark_title(title, simulated)
+        figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return watermark(figure) if simulated else figure
