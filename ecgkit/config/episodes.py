@@ -31,6 +31,10 @@ class EpisodeSettings(KitConfig):
         "what is kept apart between meta-training and meta-test; '' = attribute under sound, none "
         "under reference (as released)", "", choices=("", "attribute", "class", "none"),
     )  # fmt: skip
+    keep_families: bool = setting(
+        "near-synonyms (infarctions of neighbouring sites, long PR and first degree block ...) "
+        "stay on one side of a division by attribute", True,
+    )  # fmt: skip
     split_seed: int = setting("seed of that division", 222)
     split_file: str = setting("split.json of an earlier run to use again; '' = divide anew", "")
     train_fraction: float = setting("share of it that meta-training may ask about", 0.8)

@@ -31,6 +31,7 @@ _RECORDS = {
     "pooled": "All splits are pooled, as published: training and test episodes share ECGs.",
     "other source": "Test episodes draw on ECGs of another source.",
 }
+_FAMILIES = "Near-synonyms stand on one side."
 
 Samplers = tuple[EpisodeSampler, EpisodeSampler, EpisodeSampler]
 
@@ -99,7 +100,8 @@ class _Opening:
         if new_attributes:
             kinds = {p.kind for p in train.pools} & {p.kind for p in test.pools}
             pools = [[p for p in s.pools if p.kind in kinds] for s in (train, test)]
-            seen, unseen = divide(*pools, config.train_fraction, config.split_seed)
+            families = by == "attribute" and config.keep_families
+            seen, unseen = divide(*pools, config.train_fraction, config.split_seed, families)
         lost = {p.kind for p in train.pools} - {p.kind for p in test.pools}
         lost = [f"No {kind} episode can be drawn at test." for kind in sorted(lost)]
         both = (self.questions, self.test_questions)
@@ -107,8 +109,9 @@ class _Opening:
             tuple(sorted(seen)), tuple(sorted(unseen)), config.split_seed, config.protocol,
             by, config.question_type, self.records,
             fingerprint(*(both if both[0] is not both[1] else both[:1])),
-            " ".join((_in_words(seen, unseen, test_units, by, _split_by(config)), *lost,
-                      _RECORDS[self.records])),
+            " ".join((_in_words(seen, unseen, test_units, by, _split_by(config)),
+                      *([_FAMILIES] if by == "attribute" and config.keep_families else []),
+                      *lost, _RECORDS[self.records])),
         )  # fmt: skip
 
     def samplers(self, split: EpisodeSplit) -> Samplers:

@@ -22,6 +22,7 @@ import numpy as np
 
 from ecgkit.config.base import short_hash
 from ecgkit.data.episode_classes import ClassKey
+from ecgkit.data.episode_families import with_families
 from ecgkit.types import DataError
 
 
@@ -54,14 +55,16 @@ class Pool:
 
 
 def divide(
-    train: list[Pool], test: list[Pool], train_fraction: float = 0.8, seed: int = 222
-) -> tuple[set[str], set[str]]:
+    train: list[Pool], test: list[Pool], train_fraction: float = 0.8, seed: int = 222,
+    families: bool = False,
+) -> tuple[set[str], set[str]]:  # fmt: skip
     """(seen, unseen): the names meta-training may use, and those kept for the test.
 
     train, test: what each part could ask about undivided, the same kinds in the same order. Unseen
     are about 1 - train_fraction of the names of training, drawn question by question so that the
-    unseen part can ask: a question with enough answers for both sides keeps them on both. Raises
-    DataError where one side would have no episode.
+    unseen part can ask: a question with enough answers for both sides keeps them on both.
+    families: near-synonyms stay on one side (see `episode_families`). Raises DataError where one
+    side would have no episode.
     """
     rng = np.random.default_rng(seed)
     known = set().union(*(pool.units for pool in train))
@@ -73,7 +76,8 @@ def divide(
         for keys in (pool.bases[b] for b in rng.permutation(len(pool.bases)))
     ]
     unseen: set[str] = set()
-    while new := _next_names(blocks, unseen, known, n_unseen, train, test):
+    widen = (lambda names: with_families(names, known)) if families else set
+    while new := _next_names(blocks, unseen, known, n_unseen, train, test, widen):
         unseen |= new
     if not unseen or not all(pool.within(unseen).enough for pool in test):
         raise DataError(
@@ -83,7 +87,7 @@ def divide(
     return known - unseen, unseen
 
 
-def _next_names(blocks, unseen, known, n_unseen, train, test) -> set[str]:
+def _next_names(blocks, unseen, known, n_unseen, train, test, widen) -> set[str]:
     """The fewest further names that let the unseen part ask more; empty where it is large enough or
     the seen part would get too small. Kinds that cannot be asked yet come first.
     """
@@ -95,10 +99,11 @@ def _next_names(blocks, unseen, known, n_unseen, train, test) -> set[str]:
         inside = [key for key in keys if unseen.issuperset(key.units)]
         outside = [key for key in keys if not unseen.issuperset(key.units)]
         more = outside[: max(1, pool.per_base - len(inside))]
-        new = {unit for key in more for unit in key.units} - unseen
+        names = {unit for key in more for unit in key.units} - unseen
+        new = widen(names) - unseen
         if new and (lacking or len(unseen | new) <= n_unseen):
-            options.append(new)
-    for new in sorted(options, key=len):
+            options.append((len(names), new))
+    for _, new in sorted(options, key=lambda option: option[0]):
         if _leaves_enough(known - unseen - new, train, test):
             return new
     return set()

@@ -56,7 +56,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1000, terms: Sequenc
 
 
 def build_small_llm(
-    vocab_size: int, width: int = 128, n_layers: int = 4, n_heads: int = 4, max_tokens: int = 256
+    vocab_size: int, width: int = 128, n_layers: int = 4, n_heads: int = 4, max_tokens: int = 1024
 ):
     """A Llama with random weights: `n_layers` blocks of `width`, feed-forward 8/3 as wide, tied
     word embeddings.

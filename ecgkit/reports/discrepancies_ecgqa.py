@@ -158,7 +158,7 @@ ECGQA = (
     Discrepancy(
         "qa_llm_capitals", "ECG-QA", "matching answers with capitals",
         "exact match with the options",
-        "the reply is lower-cased, the options are not: 12 of 103 PTB-XL and 92 of 187 MIMIC-IV-ECG "
+        "the reply is lower-cased, the options are not: 12 of 103 PTB-XL and 92 of 187 MIMIC "
         "answers, all leads among them, can never be matched",
         "ecgqa 4, bug 2", "06 LLM_SCORING = sound | reference",
         "development cohort: 61 of 1,422 query test questions can never be right; of the MIMIC "
