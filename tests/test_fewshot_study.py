@@ -18,7 +18,8 @@ from ecgkit.types import ConfigError, DataError
 
 @pytest.fixture(scope="module")
 def config() -> FewShotConfig:
-    return FewShotConfig.from_params({"preset": "tiny", "meta_steps": 2, "n_test_episodes": 3, "shots": "1 2 90"})
+    few = {"meta_steps": 2, "n_test_episodes": 3, "shots": "1 2 90"}
+    return FewShotConfig.from_params({"preset": "tiny", **few})
 
 
 @pytest.fixture(scope="module")
