@@ -11,30 +11,29 @@ Usage:
 from __future__ import annotations
 
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from ecgkit.reports import style
 
 SIMULATED = "simulated outcomes"
 GID = "watermark"
+GREY = "#8a8a8a"
 
 
-def watermark(figure: Figure, text: str = SIMULATED, alpha: float = 0.22) -> Figure:
+def watermark(figure: Figure, text: str = SIMULATED, alpha: float = 0.2) -> Figure:
     """Writes `text` across the figure from lower left to upper right, light, above everything.
 
-    Returns the same figure. A white edge keeps the letters legible on dark maps and light paper; a
-    second call with the same text changes nothing.
+    Returns the same figure. Grey, so that it shows on dark maps and on light paper; a second call
+    with the same text changes nothing.
     """
     if is_marked(figure, text):
         return figure
     width, height = figure.get_size_inches()
-    length = 0.8 * min((width**2 + height**2) ** 0.5, 3 * width, 3.2 * height)  # inches
+    length = 0.72 * min((width**2 + height**2) ** 0.5, 3 * width, 3.2 * height)  # inches
     size = min(length * 72 / (0.55 * len(text)), 0.3 * height * 72)
     angle = min(35.0, 57.3 * height / width)
     mark = figure.text(
         0.5, 0.5, text, ha="center", va="center", rotation=angle, fontsize=size, weight="bold",
-        color=style.MUTED, alpha=alpha, zorder=100, gid=GID,
-        path_effects=[withStroke(linewidth=2, foreground="white", alpha=alpha)],
+        color=GREY, alpha=alpha, zorder=100, gid=GID,
     )  # fmt: skip
     mark.set_in_layout(False)
     return figure
