@@ -1,4 +1,7 @@
-"""What the risk study reports: C-index with its interval, and a small Cox regression for baselines.
+"""What the risk study reports first: C-index with its interval, a small Cox regression, tertiles.
+
+More of it: `survival_concordance` (Uno's C, gaps, many scores at once), `survival_auc`,
+`survival_brier`, `survival_calibration`, `survival_decision`, `survival_tests` (lifelines).
 
 Usage:
     beta = fit_cox(covariates, years, event)             # (F,) log hazard ratios
@@ -10,35 +13,20 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import torch
 
-from ecgkit.models.losses_risk import cox_loss
+from ecgkit.tasks.cox_regression import cox_newton
 from ecgkit.tasks.metrics import bootstrap_statistic, harrell_c
 
 
 def fit_cox(
     covariates: np.ndarray, time: np.ndarray, event: np.ndarray, ridge: float = 1e-3
 ) -> np.ndarray:
-    """(n, F) -> (F,) log hazard ratios of the Cox model (Efron ties), by L-BFGS.
+    """(n, F) -> (F,) log hazard ratios of the Cox model (Efron ties); 0 without any event.
 
     `ridge` weighs the squared coefficients of standardised covariates, so a finding nobody has
-    gets 0 instead of infinity.
+    gets 0 instead of infinity. `cox_regression.cox_newton` gives standard errors too.
     """
-    x = torch.as_tensor(np.asarray(covariates, dtype=np.float64))
-    scale = x.std(0, correction=0).clamp_min(1e-9)
-    x = (x - x.mean(0)) / scale
-    t, e = torch.as_tensor(np.asarray(time, float)), torch.as_tensor(np.asarray(event, float))
-    beta = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([beta], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure():
-        search.zero_grad()
-        loss = cox_loss(x @ beta, t, e, "efron") + ridge * beta.square().sum()
-        loss.backward()
-        return loss
-
-    search.step(closure)
-    return (beta.detach() / scale).numpy()
+    return cox_newton(covariates, time, event, ridge).beta
 
 
 def c_index(name: str, risk: np.ndarray, time: np.ndarray, event: np.ndarray, n_boot: int = 300):
