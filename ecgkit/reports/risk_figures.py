@@ -101,7 +101,7 @@ def plot_reconstruction_quality(
     leads = list(dict.fromkeys(table["lead"]))
     figure, axes = style.new_figure(1, 2, size=(11.4, 3.8))
     n = table["patient"].nunique() if "patient" in table else len(table) // len(leads)
-    panels = (("mse", "Mean squared error (1: no better than the mean)"), ("correlation", "Correlation"))
+    panels = (("mse", "Squared error (1: the lead's mean)"), ("correlation", "Correlation"))
     for ax, (measure, label) in zip(axes, panels, strict=True):
         values = [table.loc[table["lead"] == lead, measure].dropna() for lead in leads]
         ax.boxplot(values, whis=(5, 95), showfliers=False, widths=0.6, patch_artist=True,

@@ -103,11 +103,12 @@ def see_through() -> ListedColormap:
 
 
 def paint(
-    axes: Axes, page: paper.Page, record: ECGRecord, shades: np.ndarray, **more
-) -> dict[str, object]:
+    axes: Axes, page: paper.Page, record: ECGRecord, shades: np.ndarray
+) -> dict[str, list]:
     """Puts (C, N) shades 0..1, a row per lead of the record, behind the traces.
 
-    Returns {lead: mesh}. N tokens of equal length cover the record; a panel shows its own part.
+    N tokens of equal length cover the record; a panel shows its own part. Returns {lead: [(mesh,
+    which tokens (N,) it shows)]}, so that it can be shaded anew.
     """
     edges, meshes = np.linspace(0, record.duration_s, shades.shape[1] + 1), {}
     for panel in page.panels:
@@ -120,9 +121,9 @@ def paint(
         shade = shades[record.leads.index(panel.lead)][inside][None]
         mesh = axes.pcolormesh(
             x, rows, shade, cmap=see_through(), vmin=0, vmax=1, zorder=2,
-            gid=f"attention {panel.lead}", **more,
+            gid=f"attention {panel.lead}",
         )
-        meshes.setdefault(panel.lead, mesh)
+        meshes.setdefault(panel.lead, []).append((mesh, inside))
     return meshes
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from ecgkit.reports import style
-
 SIMULATED = "simulated outcomes"
 GID = "watermark"
 GREY = "#8a8a8a"

@@ -98,8 +98,9 @@ class RiskScorer:
 
     def score_input(self, x: torch.Tensor, note: str = "") -> RiskReply:
         """x (C, T) as `input_of` gives it -> the reply."""
-        log_risk = float(predict_risk(self.model, x[None])[0])
-        seen = attention_of(self.model, x[None])
+        seen, z = attention_of(self.model, x[None], with_codes=True)
+        with torch.no_grad():
+            log_risk = float(self.model.head(z)["log_risk"][0])
         years = self.curve.grid()
         return RiskReply(
             log_risk, self.curve.percentile(log_risk), years, self.curve.survival(log_risk, years),

@@ -53,18 +53,23 @@ def _there(weights: np.ndarray | None, which: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def attention_of(model, x: torch.Tensor, chunk: int = 256) -> Attention:
-    """x (n, C, T) -> `Attention` of n patients; the (N, N) maps never exist for all at once."""
+def attention_of(model, x: torch.Tensor, chunk: int = 256, with_codes: bool = False):
+    """x (n, C, T) -> `Attention` of n patients; the (N, N) maps never exist for all at once.
+
+    `with_codes`: (attention, codes (n, Z) on the model's device) from the same pass.
+    """
     model.eval()
     device = next(model.parameters()).device
-    lead, time = [], []
+    lead, time, codes = [], [], []
     for part in x.split(chunk):
         out = model.autoencoder.encode(part.to(device), return_attention=True)
+        codes.append(out["z"])
         if out.get("lead_attention") is not None:
             lead.append(out["lead_attention"].cpu().numpy())
         if out.get("time_attention") is not None:
             time.append(out["time_attention"].mean(-2).cpu().numpy())  # (B, C, N, N) -> (B, C, N)
-    return Attention(*(np.concatenate(parts) if parts else None for parts in (lead, time)))
+    seen = Attention(*(np.concatenate(parts) if parts else None for parts in (lead, time)))
+    return (seen, torch.cat(codes)) if with_codes else seen
 
 
 # --- groups ---------------------------------------------------------------------------------------

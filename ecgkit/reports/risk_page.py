@@ -1,0 +1,235 @@
+"""One patient on one page: the ECG, what the network reads of it with its attention, the predicted
+risk curve with the cohort's thirds behind it, the report; and all of it again after a change.
+
+`RiskPage` keeps what does not change and redraws the rest, fast enough to follow a slider.
+Shape letters: C leads, T samples, N time tokens.
+
+Usage:
+    plot_what_if(scorer, record, Change(silent=("V6",)), report="Normal ECG")
+    page = RiskPage(scorer, record, report); page.update(change); page.png()
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ecgkit.reports import paper, risk_paper, style
+from ecgkit.reports.watermark import mark_title, watermark
+from ecgkit.tasks.risk_files import RiskReply, RiskScorer
+from ecgkit.tasks.risk_whatif import Change
+from ecgkit.types import ECGRecord
+
+_SIDE_MM, _LETTERS, _DPI = 112.0, 74, 72
+_THIRDS = (("lower third", ":"), ("middle third", "-."), ("upper third", "--"))
+_CHANGED = style.COLOURS[1]
+
+
+@style.in_style
+def plot_what_if(
+    scorer: RiskScorer, record: ECGRecord, change: Change | None = None, report: str = "",
+    title: str = "",
+) -> Figure:
+    """The page of one record, as recorded or with a `change` drawn over it; for batch runs.
+
+    Marked "simulated outcomes" where the scorer learnt from such. Raises DataError where the record
+    cannot be read.
+    """
+    page = RiskPage(scorer, record, report, title)
+    page.update(change or Change())
+    return page.figure
+
+
+class RiskPage:
+    """The figure of one record, its replies `before` and `now`, and a quick `png` of it."""
+
+    def __init__(self, scorer: RiskScorer, record: ECGRecord, report: str = "", title: str = ""):
+        self.scorer, self.record, self.report = scorer, record, report
+        self.x = scorer.input_of(record)
+        note = scorer.spec.about(record)
+        self.before = self.now = scorer.score_input(self.x, note)
+        self.read = ECGRecord(scorer.shown(record), scorer.spec.fs, scorer.spec.leads)
+        self.year = min(5, int(self.before.years[-1])) or float(self.before.years[-1])
+        self.moving, self._still = [], None
+        self._draw(title or f"ECG {record.ecg_id}")
+
+    def update(self, change: Change) -> RiskReply:
+        """Applies a change to the record as it was read; moves curve, beat, attention, words."""
+        leads, fs = self.scorer.spec.leads, self.scorer.spec.fs
+        x = change.of(self.x, leads, fs)
+        self.now = self.before if change.nothing else self.scorer.score_input(x)
+        self.change = change
+        survival = [] if change.nothing else self.now.survival
+        self.curve.set_data(self.now.years if len(survival) else [], survival)
+        self.words.set_text("\n".join(self.sentences()))
+        millivolt = change.of(_as_tensor(self.read.signal), leads, fs).numpy()
+        self._show_beat(change, millivolt)
+        if self.now.time_attention is not None:
+            scale = risk_paper.Excess.of(self.before.time_attention)
+            shades = scale.of_lead(self.now.time_attention)
+            for lead, pieces in self.meshes.items():
+                for mesh, inside in pieces:
+                    mesh.set_array(shades[leads.index(lead)][inside])
+        return self.now
+
+    def sentences(self) -> list[str]:
+        """Risk by the year drawn and percentile, before and after."""
+        was, now = self.before, self.now
+        lines = [f"Risk by year {self.year:g}: {was.risk_at(self.year):.0%}, percentile "
+                 f"{was.percentile:.0f} as recorded"]  # fmt: skip
+        if not self.change.nothing:
+            lines += [f"Risk by year {self.year:g}: {now.risk_at(self.year):.0%}, percentile "
+                      f"{now.percentile:.0f} with {self.change.words()}",
+                      f"Log risk {was.log_risk:+.2f} → {now.log_risk:+.2f}"]  # fmt: skip
+        return [line for text in lines for line in textwrap.wrap(text, _LETTERS - 8)]
+
+    def png(self) -> bytes:
+        """The part that moves (the beat and the curve; of a strip the whole page) as a PNG."""
+        self._freeze()
+        self._canvas.restore_region(self._still)
+        for artist in self.moving:
+            (artist.axes or self.figure).draw_artist(artist)
+        return _packed(self._canvas, self._split, None)
+
+    def still_png(self) -> bytes:
+        """The part above, the ECG and its report, which no change moves; empty for a strip."""
+        self._freeze()
+        return _packed(self._canvas, 0, self._split) if self._split else b""
+
+    def _freeze(self) -> None:
+        """Draws once what stands still, as the ground for everything that moves."""
+        if self._still is None:
+            self.figure.set_dpi(_DPI)
+            self._canvas = FigureCanvasAgg(self.figure)
+            for artist in self.moving:
+                artist.set_animated(True)
+            self._canvas.draw()
+            self._still = self._canvas.copy_from_bbox(self.figure.bbox)
+
+    # --- drawn once -------------------------------------------------------------------------------
+
+    @style.in_style
+    def _draw(self, title: str) -> None:
+        """Above: the ECG and its report. Below: what is read of it, the curve, the words."""
+        read, title = risk_paper.page_of(self.read), mark_title(title, self.scorer.simulated)
+        beat = risk_paper.is_beat(self.read)  # else the strip itself is what is read
+        own = risk_paper.page_of(self.record)
+        self._size = (max(own.width, read.width) + _SIDE_MM,
+                      read.height + (own.height if beat else 0))  # fmt: skip
+        width, height = self._size
+        self.figure, axes = style.bare_figure(width, height)
+        self._split = round((height - read.height) / 25.4 * _DPI)
+        if beat:
+            axes.set_position(self._box(own, read.height))
+            risk_paper.draw_on(axes, own, self.record)
+            risk_paper.headline(axes, own, self.record, title)
+            axes = self.figure.add_axes(self._box(read, 0))
+            title = "What the network reads: the median beat"
+        else:
+            axes.set_position(self._box(read, 0))
+        self._draw_read(axes, read, title)
+        left = width - _SIDE_MM + 2
+        end = self._write_report(left, height - 4, room=13 if beat else 6)
+        top = read.height - 12 if beat else end - 8
+        self._draw_curve((left + 14, 42, _SIDE_MM - 24, top - 42))
+        self.words = self._say(left, 29, "", fontsize=9)
+        note = textwrap.fill(self.before.note, _LETTERS)
+        self._say(left, 2, note, va="bottom", fontsize=8, color=style.MUTED)
+        self.moving.append(self.words)
+        if self.scorer.simulated:
+            watermark(self.figure)
+
+    def _say(self, x: float, y: float, words: str, **look):
+        """Text at (x, y) mm on the figure itself."""
+        width, height = self._size
+        return self.figure.text(x / width, y / height, words, **{"va": "top"} | look)
+
+    def _box(self, page: paper.Page, bottom: float) -> tuple[float, float, float, float]:
+        """Where a paper stands `bottom` mm above the figure's edge, in shares of the figure."""
+        width, height = self._size
+        return (0, bottom / height, page.width / width, page.height / height)
+
+    def _draw_read(self, axes, page: paper.Page, title: str) -> None:
+        risk_paper.draw_on(axes, page, self.read)
+        note = "attention painted behind the trace: bare paper is uniform or less"
+        weights, self.meshes = self.before.time_attention, {}
+        if weights is None:
+            note = "this network has no attention over time"
+        else:
+            shades = risk_paper.Excess.of(weights).of_lead(weights)
+            self.meshes = risk_paper.paint(axes, page, self.read, shades)
+        risk_paper.headline(axes, page, self.read, title, note)
+        self.traces = []
+        for panel in page.panels:
+            (line,) = axes.plot([], [], color=_CHANGED, linestyle="--", linewidth=1.3, zorder=6)
+            x, y = page.x_of(panel, panel.stop) - 1.5, panel.top - 1.5
+            tag = axes.text(x, y, "", ha="right", va="top", fontsize=8, color=_CHANGED,
+                            weight="bold", zorder=6)  # fmt: skip
+            self.traces.append((page, panel, line, tag))
+        meshes = [mesh for pieces in self.meshes.values() for mesh, _ in pieces]
+        # What lies over the paint has to be drawn anew with it.
+        self.moving += [*meshes, *sorted([*axes.lines, *axes.texts], key=lambda a: a.zorder)]
+
+    def _show_beat(self, change: Change, millivolt: np.ndarray) -> None:
+        """The changed trace over the recorded one, where it changed."""
+        fs, leads = self.read.fs, self.read.leads
+        for page, panel, line, tag in self.traces:
+            lead = panel.lead
+            silent, factor = lead in change.silent, change.factor if lead in change.scaled else 1
+            changed = silent or factor != 1 or change.shift_ms
+            first, last = round(panel.start * fs), round(panel.stop * fs)
+            y = page.y_of(panel, millivolt[leads.index(lead), first:last]) if changed else []
+            y = np.clip(y, panel.top - panel.height, panel.top)
+            line.set_data(page.x_of(panel, np.arange(first, last) / fs) if changed else [], y)
+            tag.set_text("silent" if silent else f"× {factor:g}" if factor != 1 else "")
+
+    def _write_report(self, left: float, y: float, room: int) -> float:
+        """At most `room` lines of the report below `y`; returns where they end, in mm."""
+        self._say(left, y, "Structured report", fontsize=10, weight="bold")
+        lines = [part for line in self.report.splitlines() for part in textwrap.wrap(
+            line, _LETTERS, subsequent_indent="   ")] or ["(none given)"]  # fmt: skip
+        if len(lines) > room:
+            lines = [*lines[: room - 1], f"and {len(lines) - room + 1} lines more"]
+        self._say(left, y - 5.5, "\n".join(lines), fontsize=8, linespacing=1.3)
+        return y - 5.5 - 3.7 * len(lines)
+
+    def _draw_curve(self, box: tuple[float, float, float, float]) -> None:
+        """Predicted event-free probability: thirds of the training patients, before, now."""
+        (left, bottom, wide, tall), (width, height) = box, self._size
+        ax = self.figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+        years = self.before.years
+        for (name, dash), curve in zip(_THIRDS, self.scorer.curve.thirds(years), strict=True):
+            ax.plot(years, curve, color=style.MUTED, linestyle=dash, linewidth=1.1)
+            ax.annotate(name, (years[-1], curve[-1]), xytext=(-2, -2), textcoords="offset points",
+                        ha="right", va="top", fontsize=7.5, color=style.MUTED)  # fmt: skip
+        ax.plot(years, self.before.survival, color=style.INK, linewidth=1.8, label="as recorded")
+        (self.curve,) = ax.plot([], [], color=_CHANGED, linestyle=(0, (4, 1.5)), linewidth=2.2,
+                                label="changed")  # fmt: skip
+        ax.axvline(self.year, color=style.MUTED, linewidth=0.6)
+        ax.set(xlim=(0, years[-1]), ylim=(0, 1.01), xlabel="Years",
+               ylabel=f"Free of {self.scorer.about['outcome']}")  # fmt: skip
+        ax.set_title(mark_title("Predicted risk", self.scorer.simulated), fontsize=10)
+        ax.legend(loc="lower left", fontsize=8, title="grey: thirds of training patients",
+                  title_fontsize=7.5, alignment="left")  # fmt: skip
+        ax.grid(axis="y")
+        self.moving.append(self.curve)
+
+
+def _as_tensor(signal: np.ndarray):
+    import torch
+
+    return torch.from_numpy(np.array(signal))
+
+
+def _packed(canvas: FigureCanvasAgg, top: int, bottom: int | None) -> bytes:
+    """Pixel rows of the canvas as a PNG, hardly compressed: packing takes longer than drawing."""
+    from PIL import Image
+
+    buffer, rows = io.BytesIO(), np.asarray(canvas.buffer_rgba())[top:bottom]
+    image = Image.frombuffer("RGBA", rows.shape[1::-1], rows, "raw", "RGBA", 0, 1).convert("RGB")
+    image.save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,143 @@
+"""What if: pick a patient, silence leads, scale one, shift the beat, and see the risk curve move.
+
+Everything is reached with the keyboard (Tab, Space, arrows), and the result is also said in words.
+In a batch run the widget is a static figure of the first patient with its most attended lead
+silent.
+
+Usage, as a cell's last expression:
+    what_if(load_risk(run.folder / "risk"), cohort, rows)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from html import escape
+
+from ecgkit import runtime
+from ecgkit.reports.risk_page import RiskPage, plot_what_if
+from ecgkit.tasks.risk_files import RiskScorer
+from ecgkit.tasks.risk_whatif import Change
+from ecgkit.text.reports import render, structured_report
+from ecgkit.types import DataError, KitError
+
+MOST_RECORDS, _KEPT = 200, 8
+SCALING = (
+    "The network reads each lead z-scored: a taller ECG in mV is the same ECG to it. The factor "
+    "here acts after that."
+)
+
+
+def what_if(
+    scorer: RiskScorer, cohort, rows: Sequence[int] | None = None,
+    report: Callable[[int], str] | None = None,
+):
+    """The widget; in a batch run `plot_what_if` of the first record.
+
+    rows: store rows to choose from (default the test fold, the first 200). report: row -> text
+    (default the structured report of its SCP codes, those of likelihood 0 kept). Raises DataError
+    without a record.
+    """
+    rows = cohort.rows("test") if rows is None else rows
+    rows = [int(row) for row in rows[:MOST_RECORDS]]
+    if not rows:
+        raise DataError("There is no record to choose from; give at least one row.")
+    report = report or functools.partial(report_of, cohort)
+    if runtime.is_batch():
+        record = cohort.record(rows[0])
+        return plot_what_if(scorer, record, most_read(scorer, record), report(rows[0]))
+    return WhatIf(scorer, cohort, rows, report).view
+
+
+def report_of(cohort, row: int) -> str:
+    """The structured report of a stored ECG as text."""
+    codes = cohort.table["scp_codes"].iloc[row]
+    return render(structured_report(codes, cohort.statements, "keep"))
+
+
+def most_read(scorer: RiskScorer, record) -> Change:
+    """Its most attended lead silent; nothing where the network has no attention over leads."""
+    weights = scorer.score(record).lead_attention
+    if weights is None:
+        return Change()
+    return Change(silent=(scorer.spec.leads[int(weights.mean(0).argmax())],))
+
+
+class WhatIf:
+    """The widgets of `what_if` (`view`) and what they show: `still`, `image`, `said`."""
+
+    def __init__(self, scorer: RiskScorer, cohort, rows: Sequence[int], report):
+        import ipywidgets as w
+
+        self.scorer, self.cohort, self.report, self.page = scorer, cohort, report, None
+        self._page_of = functools.lru_cache(maxsize=_KEPT)(self._draw)
+        leads = scorer.spec.leads
+        ids = cohort.table["ecg_id"].iloc[list(rows)]
+        options = [(f"ECG {ecg_id}", row) for ecg_id, row in zip(ids, rows, strict=True)]
+        self.menu = w.Dropdown(options=options, description="Patient", layout={"width": "320px"})
+        thin = {"layout": {"width": "72px"}, "indent": False}
+        self.silent = {
+            lead: w.Checkbox(description=lead, tooltip=f"Silence lead {lead}", **thin)
+            for lead in leads
+        }
+        self.scaled = w.Dropdown(options=["none", "all leads", *leads], description="Scale")
+        slider = {"continuous_update": False, "layout": {"width": "320px"}}
+        self.factor = w.FloatSlider(
+            value=1.5, min=0.5, max=2.0, step=0.1, description="by factor", **slider
+        )
+        self.shift = w.IntSlider(value=0, min=-100, max=100, step=10, description="Shift (ms)",
+                                 **slider)  # fmt: skip
+        self.reset = w.Button(description="As recorded", tooltip="Undo every change")
+        self.said, self.still = w.HTML(), w.Image(format="png")
+        self.image = w.Image(format="png")
+        self._listen()
+        words = (f"<p style='line-height: 1.3'>{escape(SCALING)}<br><em>{escape(scorer.caution())}"
+                 f"</em></p>")  # fmt: skip
+        boxes = w.HBox([w.Label("Silence"), *self.silent.values()])
+        scale = w.HBox([self.scaled, self.factor, self.shift])
+        first = w.HBox([self.menu, self.reset])
+        self.view = w.VBox([first, boxes, scale, self.said, self.still, self.image, w.HTML(words)])
+        self._choose(self.menu.value)
+
+    def _listen(self) -> None:
+        self.menu.observe(lambda change: self._choose(change["new"]), names="value")
+        for control in (*self.silent.values(), self.scaled, self.factor, self.shift):
+            control.observe(lambda _: self.update(), names="value")
+        self.reset.on_click(lambda _: self._undo())
+
+    @property
+    def change(self) -> Change:
+        """What the controls say."""
+        leads = self.scorer.spec.leads
+        scaled = {"none": (), "all leads": leads}.get(self.scaled.value, (self.scaled.value,))
+        silent = tuple(lead for lead, box in self.silent.items() if box.value)
+        return Change(silent, scaled, round(self.factor.value, 2), float(self.shift.value))
+
+    def update(self) -> None:
+        """Applies the controls to the patient shown."""
+        if self.page is not None:
+            self.page.update(self.change)
+            self.said.value = "<br>".join(map(escape, self.page.sentences()))
+            self.image.value = self.page.png()
+
+    def _choose(self, row: int) -> None:
+        """Shows another patient under the same changes; a record of no use is said in its place."""
+        try:
+            self.page = self._page_of(row)
+        except KitError as error:
+            self.page, self.still.value, self.image.value = None, b"", b""
+            self.said.value = f"<p role='alert'><b>{escape(str(error))}</b></p>"
+            return
+        self.update()
+        self.still.value = self.page.still_png()
+
+    def _draw(self, row: int) -> RiskPage:
+        return RiskPage(self.scorer, self.cohort.record(row), self.report(row))
+
+    def _undo(self) -> None:
+        page, self.page = self.page, None  # one drawing, not one per control
+        for box in self.silent.values():
+            box.value = False
+        self.scaled.value, self.shift.value = "none", 0
+        self.page = page
+        self.update()
