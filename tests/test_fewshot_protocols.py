@@ -247,15 +247,30 @@ def test_the_untrained_mapper_is_a_random_one_of_the_same_shape(reader):
 def test_the_shuffled_control_deals_an_episodes_own_ecgs_anew(questions, features, reader):
     task = make_task(questions, features, reader)
     batch = task.batch(**task.positions([Sampler()[i] for i in (4, 5)]))
-    dealt = fewshot_task.dealt_anew(batch.record, [4, 5])
+    how = (batch.answer, batch.n_support)
+    dealt = fewshot_task.dealt_anew(batch.record, *how, [4, 5])
     assert not torch.equal(dealt, batch.record)
-    assert torch.equal(dealt.sort(1).values, batch.record.sort(1).values)
-    assert torch.equal(fewshot_task.dealt_anew(batch.record[1:], [5]), dealt[1:])
+    for part in (batch.part("support"), batch.part("query")):
+        assert torch.equal(dealt[:, part].sort(1).values, batch.record[:, part].sort(1).values)
+    alone = fewshot_task.dealt_anew(batch.record[1:], batch.answer[1:], batch.n_support, [5])
+    assert torch.equal(alone, dealt[1:])
     support, query = task.embeddings(batch, "shuffled", [4, 5])
     assert torch.equal(torch.cat([support, query], 1), task.features[dealt])
     assert not any(x.any() for x in task.embeddings(batch, "mean"))
     with pytest.raises(ConfigError, match="blind"):
         task.embeddings(batch, "blind")
+
+
+@pytest.mark.parametrize(("n_answers", "k"), [(2, 5), (5, 5), (2, 4), (3, 4)])
+def test_dealt_anew_an_answer_keeps_its_share_of_right_ecgs_and_no_more(n_answers, k):
+    said = torch.arange(n_answers).repeat_interleave(k).repeat(200, 2)  # (T, S + Q)
+    record = torch.arange(said.shape[1]).expand(200, -1)
+    dealt = fewshot_task.dealt_anew(record, said, n_answers * k, range(200))
+    right = (said.gather(1, dealt) == said).float()
+    low, high = k // n_answers * n_answers, -(-k // n_answers) * n_answers
+    for part in (right[:, : n_answers * k], right[:, n_answers * k :]):
+        assert part.sum(1).min() >= low and part.sum(1).max() <= high
+        assert abs(part.mean() - 1 / n_answers) < 0.03
 
 
 def test_without_the_curve_the_last_step_has_the_same_scores(questions, features, reader, config):

@@ -34,10 +34,12 @@ ADAPTED = "adapted"
 def baseline_episodes(
     task: FewShotTask, mapper: nn.Module, sampler, numbers: Iterable[int], config,
     supervised: nn.Module | None = None, in_context: bool = True, curve: bool = False,
+    n_slow: int | None = None,
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Name -> one row per episode with its scores; the first is `adapted`, the mapper itself.
 
-    `curve`: adapted and shuffled ECGs hold every inner step, not the last alone.
+    `curve`: adapted and shuffled ECGs hold every inner step, not the last alone. `n_slow`: so many
+    of the episodes for in-context and supervised (None: all); gains are paired, so they stay fair.
     `supervised`: a mapper trained under METHOD=supervised, or None to leave that row out.
     In-context examples have no place in the released layout, so they are left out there.
     """
@@ -45,15 +47,17 @@ def baseline_episodes(
     last = config.steps_at_test
     steps = range(last + 1) if curve else (0, last)
 
-    def run(who, at=(last,), **how):
-        return evaluate_episodes(task, who, sampler, numbers, config, at=at, **how)
+    slow = numbers[:n_slow]
+
+    def run(who, at=(last,), some=numbers, **how):
+        return evaluate_episodes(task, who, sampler, some, config, at=at, **how)
 
     all_steps = run(mapper, steps)
     found = {ADAPTED: all_steps, "unadapted": all_steps[all_steps["step"] == 0]}
     if in_context and not task.layout.blind:
-        found["in-context"] = in_context_episodes(task, mapper, sampler, numbers, config)
+        found["in-context"] = in_context_episodes(task, mapper, sampler, slow, config)
     if supervised is not None:
-        found["supervised"] = run(supervised)
+        found["supervised"] = run(supervised, some=slow)
     found["question only"] = run(mapper, control="mean")
     found["shuffled ECGs"] = run(mapper, steps if curve else (last,), control="shuffled")
     found["majority"] = _each(task, sampler, numbers, majority)

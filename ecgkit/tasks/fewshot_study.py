@@ -158,14 +158,21 @@ def train(
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def score(trained: Trained, supervised: nn.Module | None = None, n: int = 0) -> dict:
-    """Name -> scores of `n` (0: N_TEST_EPISODES) test episodes on unseen attributes: adapted, with
-    every inner step, then what it has to beat (see `fewshot_baselines`).
+def n_episodes(config: FewShotConfig) -> int:
+    """Test episodes of a kind: N_TEST_EPISODES of two classes, fewer of more, so that about as many
+    questions are asked.
     """
-    numbers = range(n or trained.config.n_test_episodes)
+    return max(2, round(config.n_test_episodes * 2 / max(config.n_way, 2)))
+
+
+def score(trained: Trained, supervised: nn.Module | None = None) -> dict[str, pd.DataFrame]:
+    """Name -> scores of the test episodes on unseen attributes: adapted, with every inner step,
+    then what it has to beat (see `fewshot_baselines`; the slow ones on a third of the episodes).
+    """
+    n = n_episodes(trained.config)
     return baseline_episodes(
-        trained.test_task, trained.mapper, trained.kind.parts.unseen, numbers, trained.config,
-        supervised=supervised, curve=True,
+        trained.test_task, trained.mapper, trained.kind.parts.unseen, range(n), trained.config,
+        supervised=supervised, curve=True, n_slow=max(2, n // 3),
     )  # fmt: skip
 
 

@@ -117,12 +117,14 @@ class FewShotTask:
         """Support (T, S, F) and query (T, Q, F) embeddings.
 
         control "mean": the mean training ECG (zeros) everywhere, so that only the question is left;
-        "shuffled": the ECGs of each episode dealt out anew among its rows, support and query
-        together, by a seed from the episode's number (T,). Raises ConfigError for another name.
+        "shuffled": the ECGs of each episode dealt out anew (see `dealt_anew`), numbers (T,) being
+        those of the episodes. Raises ConfigError for another name.
         """
         if control not in CONTROLS:
             raise ConfigError(f"control is {control!r}; choose '', 'mean' or 'shuffled'.")
-        record = dealt_anew(batch.record, numbers) if control == "shuffled" else batch.record
+        record = batch.record
+        if control == "shuffled":
+            record = dealt_anew(record, batch.answer, batch.n_support, numbers)
         x = self.features[record]
         x = torch.zeros_like(x) if control == "mean" else x
         return x[:, : batch.n_support], x[:, batch.n_support :]
@@ -206,7 +208,35 @@ def distinct(candidates: Tensor) -> Tensor:
     return torch.stack([torch.cat([row, row[:1].expand(longest - len(row))]) for row in rows])
 
 
-def dealt_anew(record: Tensor, numbers: Sequence[int]) -> Tensor:
-    """(T, N) with each row in a random order of its own, seeded by the episode's number (T,)."""
-    orders = [np.random.default_rng([int(n), 9]).permutation(record.shape[1]) for n in numbers]
-    return record.gather(1, torch.tensor(np.stack(orders), device=record.device))
+def dealt_anew(
+    record: Tensor, answer: Tensor, n_support: int, numbers: Sequence[int]
+) -> Tensor:
+    """(T, S + Q) records of each episode dealt out anew, support and query each by themselves, by a
+    seed from the episode's number (T,).
+
+    The rows of an answer get records of every answer, as evenly as they go: a plain shuffle would
+    leave more right pairs in some episodes than in others, by luck that all runs share.
+    """
+    rows = [
+        np.concatenate([
+            _evenly(part, np.random.default_rng([int(number), 9, n]))
+            for n, part in enumerate((said[:n_support], said[n_support:]))
+        ] ) + np.repeat([0, n_support], [n_support, len(said) - n_support])
+        for number, said in zip(numbers, answer.cpu().numpy(), strict=True)
+    ]  # fmt: skip
+    return record.gather(1, torch.tensor(np.stack(rows), device=record.device))
+
+
+def _evenly(said: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n,) which row's record each row gets: row r of answer j that of answer j + r + a random
+    offset. Answers of unequal numbers of rows are shuffled as they are.
+    """
+    groups = [rng.permutation(np.flatnonzero(said == one)) for one in np.unique(said)]
+    if len({len(group) for group in groups}) > 1:
+        return rng.permutation(len(said))
+    groups = np.stack([groups[i] for i in rng.permutation(len(groups))])  # (N, rows of an answer)
+    offset = rng.integers(len(groups))
+    source = np.empty(len(said), dtype=int)
+    for place in range(groups.shape[1]):
+        source[groups[:, place]] = np.roll(groups[:, place], place + offset)
+    return source
