@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ecgkit.models.cpu_layers import dropout, norm_leaky
 from ecgkit.models.dual_attention_decoder import Decoder
 from ecgkit.types import ModelError
 
@@ -123,8 +124,8 @@ class DownBlock(nn.Module):
         self.skip = nn.Conv2d(n_in, n_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = F.leaky_relu(self.bn1(self.conv1(x)))
-        h = F.leaky_relu(self.bn2(self.conv2(h)))
+        h = norm_leaky(self.conv1(x), self.bn1)
+        h = norm_leaky(self.conv2(h), self.bn2)
         return F.gelu(h + self.skip(F.max_pool2d(x, (1, 2))))
 
 
@@ -159,18 +160,18 @@ class TokenBlock(nn.Module):
         qkv = _linear(x, self.qkv, self.qkv_bias).flatten(0, 1)  # (G * B, N, 3 * D)
         qkv = qkv.unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (G * B, H, N, D / H)
-        weights = None
-        if return_attention:
-            full = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
-            h, weights = full @ v, full.mean(1).unflatten(0, groups)
+        weights, p = None, self.dropout if self.training else 0.0
+        if return_attention or (p and x.device.type == "cpu"):
+            full = torch.softmax(q / math.sqrt(q.shape[-1]) @ k.transpose(-1, -2), dim=-1)
+            h = self._drop(full) @ v
+            weights = full.mean(1).unflatten(0, groups) if return_attention else None
         else:
-            p = self.dropout if self.training else 0.0
             h = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
         h = h.transpose(1, 2).flatten(2).unflatten(0, groups)  # (G, B, N, D)
         return _linear(h, self.out, self.out_bias), weights
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 class DualAttention(nn.Module):

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ecgkit.models.cpu_layers import norm_leaky
+
 
 class UpBlock(nn.Module):
     """Residual block of the decoder: (B, F, C, T) -> (B, F', C, 2T), or the same T when `double` is
@@ -30,12 +32,20 @@ class UpBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.up is not None:
-            x = skip = self.skip(self.up(x))
+            x = skip = self._upsampled(x)
         else:
             skip = self.skip(x)
-        h = F.leaky_relu(self.bn1(self.conv1(x)))
-        h = F.leaky_relu(self.bn2(self.conv2(h)))
+        h = norm_leaky(self.conv1(x), self.bn1)
+        h = norm_leaky(self.conv2(h), self.bn2)
         return F.gelu(h + skip)
+
+    def _upsampled(self, x: torch.Tensor) -> torch.Tensor:
+        """skip(up(x)) in one convolution, for the second mixes channels alone."""
+        mix = self.skip.weight[:, :, 0, 0]  # (F', F)
+        weight = (self.up.weight.permute(0, 2, 3, 1) @ mix.T).permute(0, 3, 1, 2)
+        return F.conv_transpose2d(
+            x, weight, mix @ self.up.bias, stride=self.up.stride, padding=self.up.padding
+        )
 
 
 class Decoder(nn.Module):

@@ -8,6 +8,8 @@ be compared with, not to train with."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -59,32 +61,33 @@ def cox_loss(
     theta, time, event = theta[order], time[order], event[order]
     _, group, size = torch.unique_consecutive(time, return_inverse=True, return_counts=True)
     last = size.cumsum(0) - 1  # row at which everyone with this time or later has entered
-    log_at_risk = torch.logcumsumexp(theta, 0)[last][
-        group
-    ]  # (B,) log of the sum over time >= own time
+    seen, group = theta[event], group[event]  # what follows is about the events alone
+    log_at_risk = _log_cumulated(theta, last)[group]  # log of the sum over time >= own time
     if ties == "efron":
-        log_at_risk = log_at_risk + _efron_correction(theta, event, group, len(size), log_at_risk)
-    return ((log_at_risk - theta)[event].sum() / event.sum()).to(log_risk.dtype)
+        log_at_risk = log_at_risk + _efron_correction(seen, group, len(size), log_at_risk)
+    return (log_at_risk - seen).mean().to(log_risk.dtype)
 
 
-def _efron_correction(theta, event, group, n_groups, log_at_risk):
-    """log(1 - l/d * tied/at_risk) for the l-th of d events that share a time; 0 where nothing is
-    tied. (B,)"""
-    hits = event.to(theta.dtype)
-    d = torch.zeros(n_groups, dtype=theta.dtype, device=theta.device).index_add(0, group, hits)[
-        group
-    ]
-    before = torch.cumsum(hits, 0) - hits  # events in earlier rows
-    first = torch.full((n_groups,), float("inf"), dtype=theta.dtype, device=theta.device)
-    first = first.scatter_reduce(0, group, before, "amin")[group]
-    share = (
-        torch.exp(theta - log_at_risk) * hits
-    )  # each tied event's part of its risk set, never above 1
-    tied = torch.zeros(n_groups, dtype=theta.dtype, device=theta.device).index_add(0, group, share)[
-        group
-    ]
-    fraction = (before - first) / d.clamp_min(1)
-    return torch.log1p(-(fraction * tied).clamp(max=1 - 1e-12)) * hits
+def _log_cumulated(theta: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """log(sum of exp(theta[: row + 1])) for each of the rows.
+
+    Where the exponentials of all scores fit into a number together, they are summed as they are: a
+    fifth of the time of a sum of logarithms.
+    """
+    top = theta.detach().max()
+    if top - theta.detach().min() < 0.8 * math.log(torch.finfo(theta.dtype).max):
+        return (theta - top).exp().cumsum(0)[rows].log() + top
+    return torch.logcumsumexp(theta, 0)[rows]
+
+
+def _efron_correction(theta, group, n_groups: int, log_at_risk):
+    """log(1 - l/d * tied/at_risk) for the l-th of d events that share a time, l from 0. All (E,)
+    over events in order of time; 0 where nothing is tied."""
+    d = torch.bincount(group, minlength=n_groups)
+    place = torch.arange(len(group), device=group.device) - (d.cumsum(0) - d)[group]
+    share = torch.exp(theta - log_at_risk)  # each event's part of its risk set, never above 1
+    tied = torch.zeros(n_groups, dtype=theta.dtype, device=theta.device).index_add(0, group, share)
+    return torch.log1p(-(place / d[group] * tied[group]).clamp(max=1 - 1e-12))
 
 
 def cox_loss_reference(
