@@ -186,13 +186,12 @@ def seen_and_unseen(trained: Trained, n: int) -> list[tuple[dict, pd.DataFrame]]
 
 
 def by_shots(trained: Trained, n: int) -> list[tuple[dict, pd.DataFrame]]:
-    """(labels, scores) for each K of SHOTS on unseen attributes, N and the division as trained.
-
-    A K the data cannot fill is left out, and a line says so.
+    """(labels, scores) for each K of SHOTS but K_SHOT, on unseen attributes, N and the division as
+    trained. A K the data cannot fill is left out, and a line says so.
     """
     found, kind = [], trained.kind
     other = None if kind.test_questions is kind.questions else kind.test_questions
-    for k in map(int, trained.config.shots.split()):
+    for k in sorted(set(map(int, trained.config.shots.split())) - {trained.config.k_shot}):
         config = dataclasses.replace(trained.config, k_shot=k)
         try:
             parts = fewshot_setup.open_parts(kind.questions, config, other, kind.parts.split)
