@@ -1,7 +1,7 @@
 """The reports nearest to an ECG in the space where codes and reports were aligned.
 
 Usage:
-    plot_nearest_reports(cohort.record(row), search.by_ecg(i, 5), own="inferior infarction, ...")
+    plot_nearest_reports(cohort.record(row), search.by_ecg(i, 5), own=search.read(i))
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ _LINE_MM, _GAP_MM = 3.6, 5.0
 @style.in_style
 def plot_nearest_reports(
     record: ECGRecord, nearest: pd.DataFrame, title: str = "", own: str = "",
-    simulated: bool = False, score: str = "similarity", text: str = "report",
+    simulated: bool = False, text: str = "",
 ) -> Figure:
     """The query ECG on paper; beside it its own report (`own`) and the reports nearest to it, best
-    first: rank, cosine as number and bar, text.
+    first: place, cosine as number and bar, text, and whether it is the ECG's own.
 
-    nearest: columns `score` and `text`; a true value of its column "same", where it has one, marks
-    a report equal to the ECG's own with a tick in words. Rows that do not fit the page are counted.
-    Raises DataError without those columns or rows.
+    nearest: a table of `ReportSearch.by_ecg`; `text` is the column shown, by default "report" where
+    it is there, else "codes". Rows that do not fit the page are counted. Raises DataError without
+    those columns or rows.
     """
-    missing = [column for column in (score, text) if column not in nearest]
+    text = text or ("report" if "report" in nearest else "codes")
+    missing = [column for column in ("similarity", text) if column not in nearest]
     if missing or nearest.empty:
         what = f"no column {', '.join(missing)}" if missing else "no row"
         raise DataError(
@@ -48,9 +49,10 @@ def plot_nearest_reports(
         tall = _LINE_MM * len(_lines(line[text])) + _LINE_MM + _GAP_MM
         if y - tall < paper.FOOT:
             break
-        same = ", the same report" if line.get("same") else ""
-        y = _block(axes, left, y, f"{rank}. cosine {line[score]:.2f}{same}", line[text],
-                   float(line[score]))  # fmt: skip
+        score = float(line["similarity"])
+        whose = ", its own" if line.get("own") else ""
+        head = f"{line.get('place', rank)}. cosine {score:.2f}{whose}"
+        y = _block(axes, left, y, head, line[text], score)
         shown += 1
     if shown < len(nearest):
         axes.text(left, y, f"and {len(nearest) - shown} more", va="top", fontsize=8,

@@ -1,8 +1,8 @@
 """What if: pick a patient, silence leads, scale one, shift the beat, and see the risk curve move.
 
 Everything is reached with the keyboard (Tab, Space, arrows), and the result is also said in words.
-In a batch run the widget is a static figure of the first patient with its most attended lead
-silent.
+In a batch run the widget is a static figure of the first patient that can be read, its most
+attended lead silent.
 
 Usage, as a cell's last expression:
     what_if(load_risk(run.folder / "risk"), cohort, rows)
@@ -32,7 +32,7 @@ def what_if(
     scorer: RiskScorer, cohort, rows: Sequence[int] | None = None,
     report: Callable[[int], str] | None = None,
 ):
-    """The widget; in a batch run `plot_what_if` of the first record.
+    """The widget; in a batch run `plot_what_if` of the first record that can be read.
 
     rows: store rows to choose from (default the test fold, the first 200). report: row -> text
     (default the structured report of its SCP codes, those of likelihood 0 kept). Raises DataError
@@ -44,9 +44,20 @@ def what_if(
         raise DataError("There is no record to choose from; give at least one row.")
     report = report or functools.partial(report_of, cohort)
     if runtime.is_batch():
-        record = cohort.record(rows[0])
-        return plot_what_if(scorer, record, most_read(scorer, record), report(rows[0]))
+        row, change = _first_readable(scorer, cohort, rows)
+        return plot_what_if(scorer, cohort.record(row), change, report(row))
     return WhatIf(scorer, cohort, rows, report).view
+
+
+def _first_readable(scorer: RiskScorer, cohort, rows: Sequence[int]) -> tuple[int, Change]:
+    """A damaged first record must not end a batch run; where all are, the last one's error does."""
+    for row in rows:
+        try:
+            return row, most_read(scorer, cohort.record(row))
+        except DataError:
+            if row == rows[-1]:
+                raise
+    raise AssertionError("rows is empty")
 
 
 def report_of(cohort, row: int) -> str:

@@ -10,6 +10,8 @@ Usage:
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.figure import Figure
 
 SIMULATED = "simulated outcomes"
@@ -26,11 +28,15 @@ def watermark(figure: Figure, text: str = SIMULATED, alpha: float = 0.2) -> Figu
     if is_marked(figure, text):
         return figure
     width, height = figure.get_size_inches()
-    length = 0.72 * min((width**2 + height**2) ** 0.5, 3 * width, 3.2 * height)  # inches
-    size = min(length * 72 / (0.55 * len(text)), 0.3 * height * 72)
-    angle = min(35.0, 57.3 * height / width)
+    angle = min(math.radians(35), math.atan2(height, width))
+    along, across = 0.7 * len(text), 1.2  # of the text's box, in letter sizes
+    room = 0.94 * 72  # points per inch, less a margin
+    size = min(
+        room * width / (along * math.cos(angle) + across * math.sin(angle)),
+        room * height / (along * math.sin(angle) + across * math.cos(angle)),
+    )
     mark = figure.text(
-        0.5, 0.5, text, ha="center", va="center", rotation=angle, fontsize=size, weight="bold",
+        0.5, 0.5, text, ha="center", va="center", rotation=math.degrees(angle), fontsize=size, weight="bold",
         color=GREY, alpha=alpha, zorder=100, gid=GID,
     )  # fmt: skip
     mark.set_in_layout(False)

@@ -27,8 +27,9 @@ from ecgkit.features.risk_input import BEAT_SECONDS, beats_of, pad_centre, risk_
 from ecgkit.models.dual_attention import DualAttentionConfig
 from ecgkit.tasks.ask_input import InputSpec
 from ecgkit.tasks.risk import RiskModel, predict_risk
-from ecgkit.tasks.risk_curve import RiskCurve, fit_baseline
+from ecgkit.tasks.risk_curve import RiskCurve, training_curve
 from ecgkit.tasks.risk_look import attention_of
+from ecgkit.tasks.survival_brier import Baseline
 from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, ECGRecord, ModelError
 
 NAME, MODEL, BASELINE, FORMAT = "risk.json", "model.safetensors", "baseline.npz", 1
@@ -136,7 +137,7 @@ def scorer_of(model: RiskModel, study, cohort) -> RiskScorer:
         "outcome": study.outcomes.outcome, "simulated": bool(study.outcomes.simulated),
         "data": cohort.name, "patients": len(train), "events": int(event.sum()),
     }  # fmt: skip
-    curve = fit_baseline(log_risk, years, event)
+    curve = training_curve(log_risk, years, event)
     return RiskScorer(model, spec, study.config.input_kind, study.x.shape[-1], curve, about)
 
 
@@ -144,12 +145,15 @@ def save_risk(folder: str | Path, model: RiskModel, study, cohort) -> Path:
     """Writes what `load_risk` needs, and returns the folder."""
     folder, scorer = Path(folder), scorer_of(model, study, cohort)
     folder.mkdir(parents=True, exist_ok=True)
+    curve, spec = scorer.curve, scorer.spec
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     with runtime.replacing(folder / MODEL) as scratch:
         save_file(state, str(scratch))
     with runtime.replacing(folder / BASELINE) as scratch, open(scratch, "wb") as file:
-        np.savez(file, **dataclasses.asdict(scorer.curve))
-    spec = scorer.spec
+        np.savez(
+            file, times=curve.baseline.times, log_hazard=curve.baseline.log_hazard,
+            scores=curve.scores, horizon=curve.horizon,
+        )  # fmt: skip
     body = {
         "format": FORMAT, "about": scorer.about,
         "network": dataclasses.asdict(model.autoencoder.config),
@@ -178,20 +182,18 @@ def load_risk(folder: str | Path) -> RiskScorer:
         model = RiskModel(DualAttentionConfig(**body["network"]), body["head_units"])
         model.load_state_dict(load_file(str(folder / MODEL)))
         with np.load(folder / BASELINE) as file:
-            a = {name: file[name] for name in file.files}
+            baseline = Baseline(file["times"], file["log_hazard"])
+            curve = RiskCurve(baseline, file["scores"], float(file["horizon"]))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
             f"{folder.name}/ holds no risk network that can be read ({reason}); run notebook 07 "
             "again: ecgkit run 07 --force."
         ) from None
-    curve = RiskCurve(a["times"], a["hazard"], float(a["centre"]), a["scores"], float(a["horizon"]))
     given = body["input"]
     leads = tuple(given["leads"])
     spec = InputSpec(
         given["fs"], given["record_samples"], given["align"], leads, leads, "", np.zeros(0),
         np.ones(0),
     )  # fmt: skip
-    return RiskScorer(
-        model.eval(), spec, given["kind"], given["samples"], curve, body["about"]
-    )
+    return RiskScorer(model.eval(), spec, given["kind"], given["samples"], curve, body["about"])
