@@ -57,7 +57,17 @@ class RiskConfig(KitConfig):
 
     # --- training
     align_loss: str = setting(
-        "cosine (published: no negatives) | infonce", "cosine", choices=("cosine", "infonce")
+        "cosine (published: no negatives) | infonce | frozen_text (the text side cannot move)",
+        "cosine",
+        choices=("cosine", "infonce", "frozen_text"),
+    )
+    temperature: float = setting("softness of infonce: cosines are divided by it", 0.1)
+    masking: str = setting(
+        "none | published: whole leads, in strips also windows around R peaks and halves of leads",
+        tiny="published",
+        demo="none",
+        paper="published",
+        choices=("none", "published"),
     )
     pretrain_steps: int = setting(
         "updates of alignment pretraining", tiny=6, demo=160, paper=10_200
@@ -67,9 +77,20 @@ class RiskConfig(KitConfig):
     finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=64, paper=128)
     pretrain_lr: float = setting("learning rate of pretraining", demo=5e-3, paper=1e-3)
     finetune_lr: float = setting("learning rate of fine-tuning", demo=3e-3, paper=1e-4)
+    valid_share: float = setting(
+        "share of the training patients that chooses the fine-tuned weights by its C-index; 0 = "
+        "the last weights are taken",
+        tiny=0.2,
+        demo=0.0,
+        paper=0.2,
+    )
+    patience: int = setting(
+        "validations without a better C-index that end fine-tuning; 0 = never", 0
+    )
     alpha: float = setting("loss = alpha * reconstruction + (1 - alpha) * Cox", 0.5)
     protocol: str = setting(
-        "paper | reference (published code: alpha weighs the Cox loss)",
+        "paper | reference (published code: alpha weighs the Cox loss, batches are folds, ECGs are "
+        "scored after masking, fine-tuning rebuilds the masked ECG)",
         "paper",
         choices=("paper", "reference"),
     )
@@ -123,6 +144,15 @@ class RiskConfig(KitConfig):
         super().check()
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"ALPHA is {self.alpha}; it is a share, so give 0 to 1.")
+        if not 0 <= self.valid_share <= 0.5:
+            raise ConfigError(f"VALID_SHARE is {self.valid_share}; give 0 to 0.5.")
+        if self.patience and not self.valid_share:
+            raise ConfigError(
+                f"PATIENCE is {self.patience} but VALID_SHARE is 0: nobody validates, so nothing "
+                "can end the training early. Give both or neither."
+            )
+        if not 0 < self.temperature <= 10:
+            raise ConfigError(f"TEMPERATURE is {self.temperature}; give a number in (0, 10].")
         if not 0 < self.event_risk < 1:
             raise ConfigError(f"EVENT_RISK is {self.event_risk}; it is a probability in (0, 1).")
         for name in ("hr_age", "hr_male", "effect_scale", "death_scale"):

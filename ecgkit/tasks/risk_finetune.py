@@ -1,0 +1,195 @@
+"""Stage 2 of the risk study: autoencoder + risk head, alpha * reconstruction + (1 - alpha) * Cox.
+
+A control repeats it on shuffled outcomes, from the same weights. Where part of the training
+patients validates (`valid_share`), the log holds their C-index and Cox loss, and the weights with
+the best C are kept (published: best epoch by validation C). Letters: B batch, n patients, C leads,
+T samples.
+
+Usage:
+    network, log = finetune(study, aligned, run.folder / "finetuning")
+    control, _ = finetune(study, aligned, run.folder / "shuffled", shuffled=True)
+    risk = predict_risk(network, study.x[study.test])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ecgkit.models.dual_attention import DualAttentionAutoencoder, DualAttentionConfig, RiskHead
+from ecgkit.models.losses_risk import cox_loss, finetune_loss, reconstruction_mse
+from ecgkit.tasks import risk_masks
+from ecgkit.tasks.engine import TrainLog, fit
+from ecgkit.tasks.metrics import harrell_c
+from ecgkit.tasks.risk_align import AlignmentModel
+from ecgkit.tasks.risk_batches import event_batches
+from ecgkit.tasks.risk_study import Study, encode, train_settings
+from ecgkit.types import DataError
+
+N_EVALUATIONS = 10  # of the validation patients
+
+
+class RiskModel(nn.Module):
+    """Autoencoder with the risk head of `head_units` (published: 3) units."""
+
+    def __init__(self, network: DualAttentionConfig, head_units: int = 3):
+        super().__init__()
+        self.autoencoder = DualAttentionAutoencoder(network)
+        self.head = RiskHead(network.code_width, head_units)
+
+    def forward(self, x: torch.Tensor) -> dict:
+        """x (B, C, T) -> the autoencoder's outputs, "log_risk" (B,) and "hidden"."""
+        out = self.autoencoder(x)
+        return out | self.head(out["z"])
+
+
+def risk_losses(model: nn.Module, batch: dict, config) -> dict[str, torch.Tensor]:
+    """alpha * reconstruction + (1 - alpha) * Cox, and both parts.
+
+    The target is `batch["target"]`, the unmasked input, where the batch has one, else "x".
+    """
+    out = model(batch["x"])
+    mse = reconstruction_mse(out["recon"], batch.get("target", batch["x"]))
+    cox = cox_loss(out["log_risk"], batch["years"], batch["event"], config.ties)
+    loss = finetune_loss(mse, cox, config.alpha, config.protocol)
+    return {"loss": loss, "reconstruction": mse, "cox": cox}
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def finetune(
+    study: Study,
+    aligned: AlignmentModel | None,
+    folder: str | Path,
+    shuffled: bool = False,
+    valid: np.ndarray | None = None,
+) -> tuple[RiskModel, TrainLog]:
+    """Stage 2 from the aligned autoencoder (None: from scratch).
+
+    `shuffled` is the control: whole outcomes change owner among the training patients, everything
+    else stays the same. `valid`: positions of training patients that choose the weights; None:
+    `valid_share` of them, with the cohort's share of events (0: the last weights are taken).
+    """
+    c = study.config
+    owner = outcome_owners(study, shuffled)
+    learn, valid = split_off_validation(study, owner, valid)
+    torch.manual_seed(c.seed)
+    model = RiskModel(study.network, c.head_units)
+    if aligned is not None:
+        model.autoencoder.load_state_dict(aligned.autoencoder.state_dict())
+    batches = event_batches(study.event[owner[learn]].numpy(), c.finetune_batch, c.seed, c.protocol)
+    log = fit(
+        model, len(learn), _risk_batches(study, shuffled, learn),
+        lambda m, b: risk_losses(m, b, c),
+        train_settings(c, c.finetune_steps, c.finetune_batch, c.finetune_lr,
+                       **_choosing(c, len(valid))),
+        folder, evaluate=_validation(study, valid, owner[valid]), batches=batches,
+        names=lambda i: study.outcomes.table["ecg_id"].to_numpy()[study.train[learn[i]]].tolist(),
+        fingerprint=study.key(
+            study.outcomes.fingerprint, shuffled, aligned is None, c.alpha, c.protocol, c.ties,
+            c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, c.temperature,
+            study.train[valid].tolist(),
+        ),
+    )
+    return model.cpu().eval(), log
+
+
+def outcome_owners(study: Study, shuffled: bool) -> np.ndarray:
+    """(n_train,) whose outcome each training patient gets: their own, or somebody else's."""
+    if not shuffled:
+        return study.train
+    return np.random.default_rng([study.config.seed, 99]).permutation(study.train)
+
+
+def split_off_validation(
+    study: Study, owner: np.ndarray, valid: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(learn, validate): places in `study.train`. Raises DataError when either has no event."""
+    n, event = len(study.train), study.event[owner].numpy()
+    if valid is not None:
+        chosen = np.isin(study.train, valid)
+    else:
+        chosen = np.zeros(n, bool)
+        rng = np.random.default_rng([study.config.seed, 98])
+        for value in (0, 1):
+            members = rng.permutation(np.flatnonzero(event == value))
+            chosen[members[: round(study.config.valid_share * len(members))]] = True
+    learn, valid = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    for name, part in (("learns", learn), ("validates", valid)):
+        if len(part) and not event[part].any():
+            raise DataError(
+                f"The part that {name} has no event among {len(part)} patients; change VALID_SHARE "
+                "or take a larger cohort."
+            )
+    return learn, valid
+
+
+def _choosing(config, n_valid: int) -> dict:
+    """Settings of the engine that keep the best weights by validation C-index."""
+    if not n_valid:
+        return {}
+    every = max(5, config.finetune_steps // N_EVALUATIONS // 5 * 5)
+    return {"eval_every": every, "best_metric": "valid_c", "keep": "best",
+            "patience": config.patience}
+
+
+def _validation(study: Study, valid: np.ndarray, owner: np.ndarray):
+    """evaluate(model) -> {"valid_c", "valid_cox"}; None where nobody validates."""
+    if not len(valid):
+        return None
+    x = study.x[study.train[valid]]
+    years, event = study.years[owner], study.event[owner]
+
+    def evaluate(model: RiskModel) -> dict[str, float]:
+        risk = predict_risk(model, x)
+        cox = cox_loss(torch.from_numpy(risk).float(), years, event, study.config.ties)
+        return {"valid_c": harrell_c(years.numpy(), event.numpy(), risk), "valid_cox": cox.item()}
+
+    return evaluate
+
+
+def _risk_batches(study: Study, shuffled: bool, learn: np.ndarray | None = None):
+    """make_batch over `learn` (places in `study.train`; None: all).
+
+    Masking draws one lead set for the whole batch, so that its scores compare under equal inputs.
+    The target is the whole ECG; under "reference" it is the masked one, as published.
+    """
+    c = study.config
+    learn = np.arange(len(study.train)) if learn is None else learn
+    rows, owner = study.train[learn], outcome_owners(study, shuffled)[learn]
+
+    def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
+        of, whose = torch.from_numpy(rows[indices]), torch.from_numpy(owner[indices])
+        batch = {"x": study.x[of], "years": study.years[whose], "event": study.event[whose]}
+        if c.masking == "none":
+            return batch
+        lost = risk_masks.batch_mask(rng, study.x.shape[2])
+        hidden = risk_masks.masked(batch["x"], lost, c.protocol, study.inside)
+        return batch | {"x": hidden, "target": hidden if c.protocol == "reference" else batch["x"]}
+
+    return make_batch
+
+
+# --- use ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def predict_risk(model: RiskModel, x: torch.Tensor) -> np.ndarray:
+    """(n, C, T) -> (n,) log risk, higher = earlier."""
+    model.eval()
+    z = encode(model.autoencoder, x)
+    return model.head(z.to(next(model.parameters()).device))["log_risk"].cpu().numpy()
+
+
+@torch.no_grad()
+def look(
+    model: RiskModel | AlignmentModel, x: torch.Tensor
+) -> dict[str, np.ndarray]:
+    """(n, C, T) -> "recon" (n, C, T), "lead_attention" (n, C, C), "time_attention" (n, C, N, N)."""
+    model.eval()
+    out = model.autoencoder(x.to(next(model.parameters()).device), return_attention=True)
+    return {k: v.cpu().numpy() for k, v in out.items() if v is not None}
