@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from ecgkit.tasks.cox_regression import cox_newton
-from ecgkit.tasks.metrics import bootstrap_statistic, harrell_c
+from ecgkit.tasks.survival_concordance import c_gaps, c_table
 
 
 def fit_cox(
@@ -30,25 +30,23 @@ def fit_cox(
 
 
 def c_index(name: str, risk: np.ndarray, time: np.ndarray, event: np.ndarray, n_boot: int = 300):
-    """{"name", "c", "low", "high", "n", "events"}: Harrell's C with a 95 % bootstrap interval."""
-    value, low, high = bootstrap_statistic(
-        lambda i: harrell_c(time[i], event[i], risk[i]), len(time), n_boot=n_boot
-    )
+    """{"name", "c", "low", "high", "n", "events"}: Harrell's C with a 95 % bootstrap interval.
+
+    One score, without Uno's C: `survival_concordance.c_table` gives both for many scores."""
+    row = c_table(time, event, {name: risk}, n_boot=n_boot).iloc[0]
     return {
-        "name": name, "c": value, "low": low, "high": high, "n": len(time),
-        "events": int(np.sum(event)),
-    }
+        "name": name, "c": float(row["harrell"]), "low": float(row["low"]),
+        "high": float(row["high"]), "n": int(row["n"]), "events": int(row["events"]),
+    }  # fmt: skip
 
 
 def c_index_gap(
     risk: np.ndarray, other: np.ndarray, time: np.ndarray, event: np.ndarray, n_boot: int = 300
 ) -> tuple[float, float, float]:
     """(gap, low, high) of C(risk) - C(other) on the same resampled patients."""
-
-    def gap(i: np.ndarray) -> float:
-        return harrell_c(time[i], event[i], risk[i]) - harrell_c(time[i], event[i], other[i])
-
-    return bootstrap_statistic(gap, len(time), n_boot=n_boot)
+    scores = {"risk": risk, "other": other}
+    row = c_gaps(time, event, scores, [("risk", "other")], n_boot=n_boot).iloc[0]
+    return float(row["gap"]), float(row["low"]), float(row["high"])
 
 
 def tertiles(risk: np.ndarray, cuts_from: np.ndarray) -> np.ndarray:
