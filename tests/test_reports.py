@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from ecgkit.config.risk import RiskConfig
+from ecgkit.data.outcomes import open_outcomes
 from ecgkit.data.scp_table import scp_statements, write_statements
 from ecgkit.data.sources.ptbxl import parse_codes
-from ecgkit.tasks import trained_encoder
-from ecgkit.tasks.report_search import ReportSearch
+from ecgkit.tasks import risk, trained_encoder
+from ecgkit.tasks.report_search import ReportSearch, held_out_search
 from ecgkit.text import report_encoder, reports
 from ecgkit.text.encoders import small_bert, train_wordpiece
 from ecgkit.text.report_encoder import VectorCache, pooled, text_embedder
@@ -258,6 +260,7 @@ def test_nearest_reports_are_distinct_and_tell_what_is_shared():
     assert table["similarity"].tolist() == pytest.approx([0.8, 0.6, 0.0])
     back = one.by_text(1, k=2)
     assert back["ecg"].tolist() == [1, 2] and back["own"].all() and back["place"].tolist() == [1, 2]
+    assert one.by_ecg(1, 1, "prose")["statements"].tolist() == ["Normal ECG."]
     assert one.read(3) == "Inferior myocardial infarction."
     with pytest.raises(DataError, match="no ECG 9"):
         one.by_ecg(9)
@@ -316,3 +319,27 @@ def test_shapes_that_do_not_fit_are_sentences():
         ReportSearch(eye, eye, found, [-1, -1, -1])
     wide = ReportSearch(np.ones((5, 3)), eye, found, [0, 1, 2], ecg_group=[0, 0, 1, 2, 2])
     assert wide.scores()["ecg_to_report"]["n"] == 5
+
+
+def test_search_among_the_held_out_patients_of_a_study(tiny_cohort):
+    """Untrained: rows, groups and reports belong together, and nothing is said of training."""
+    config = RiskConfig.from_params({"preset": "tiny"})
+    outcomes = open_outcomes(config, tiny_cohort)
+    codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
+    book = embed_reports(codes, tiny_cohort.statements, report_encoder.stand_in_embedder(16))
+    study = risk.prepare(config, tiny_cohort, outcomes, book)
+    model = risk.AlignmentModel(study.network, 16).eval()
+    statements = tiny_cohort.statements
+    one = held_out_search(study, model.autoencoder, model.projectors, codes, statements)
+    told = study.test[(study.group[study.test] >= 0).numpy()]
+    assert len(one.ecg) == len(told) and one.n_reports == len(set(study.group[told].tolist()))
+    for i in (0, len(told) - 1):
+        own = [code for code, value in codes.iloc[told[i]].items() if value]
+        table = one.by_ecg(i, one.n_reports)
+        assert table.loc[table["own"], "codes"].tolist() == [", ".join(own)]
+    assert 0 <= one.scores()["ecg_to_report"]["recall@1"] <= 1
+    assert list(one.score_table().columns) == [
+        "direction", "k", "recall", "chance", "commonest", "n"
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="sets of codes"):
+        held_out_search(study, model.autoencoder, model.projectors, codes[:3], statements)

@@ -26,6 +26,7 @@ import pandas as pd
 
 from ecgkit.tasks.retrieval_scores import AT, chance_at, hits_at, places
 from ecgkit.text.reports import Finding, render, structured_report
+from ecgkit.text.statement_table import statement_table
 from ecgkit.types import DataError
 
 DIGITS = 6  # of a cosine in float32; what differs behind them is rounding
@@ -88,8 +89,9 @@ class ReportSearch:
 
     # --- answers
 
-    def by_ecg(self, i: int, k: int = 5) -> pd.DataFrame:
-        """The k distinct reports nearest to ECG i.
+    def by_ecg(self, i: int, k: int = 5, style: str = "") -> pd.DataFrame:
+        """The k distinct reports nearest to ECG i; with a `style` of `reports.render` also
+        `statements`, the report in such words.
 
         place (equal for ties), similarity, codes, shared (codes that its own report has too), own
         (True = its own report), ecgs (how many of the n have it); report where text may be shown.
@@ -102,6 +104,8 @@ class ReportSearch:
         table = pd.DataFrame(rows)
         table["own"] = self._names[nearest] == self.ecg_group[at]
         table["ecgs"] = [int((self.ecg_group == self._names[u]).sum()) for u in nearest]
+        if style:
+            table["statements"] = [self.read(self._first[u], style) for u in nearest]
         if self.written is not None and (self.show_text or not self.credentialed):
             table["report"] = [self.written[self._first[u]] for u in nearest]
         return table
@@ -212,16 +216,22 @@ def held_out_search(
 ) -> ReportSearch:  # fmt: skip
     """The search among test patients that have a report, as `risk.held_out_pairs` takes them.
 
-    scp_codes, `written`: one per row of the study. The zero policy is the study's.
+    scp_codes, `written`: one per row of the study. The zero policy is the study's. Raises DataError
+    where the numbers of rows differ.
     """
     from ecgkit.tasks.risk import held_out_pairs
 
     ecg, text, group = held_out_pairs(study, autoencoder, projectors, most)
     at = study.test[(study.group[study.test] >= 0).numpy()][:most]
-    codes, c = list(scp_codes), study.config
-    known = [{k: v for k, v in codes[i].items() if k in statements.index} for i in at]
+    codes, c, table = list(scp_codes), study.config, statement_table(statements)
+    if len(codes) != len(study.group):
+        raise DataError(
+            f"{len(codes)} sets of codes for {len(study.group)} patients; give those of the index "
+            "ECGs, one per row of the study."
+        )
+    known = [{k: v for k, v in codes[i].items() if k in table.index} for i in at]
     reports = [
-        structured_report(one, statements, c.zero_policy, c.zero_confidence) for one in known
+        structured_report(one, table, c.zero_policy, c.zero_confidence) for one in known
     ]
     chosen = None if written is None else [list(written)[i] for i in at]
     return ReportSearch(
