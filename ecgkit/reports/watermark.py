@@ -36,8 +36,8 @@ def watermark(figure: Figure, text: str = SIMULATED, alpha: float = 0.2) -> Figu
         room * height / (along * math.sin(angle) + across * math.cos(angle)),
     )
     mark = figure.text(
-        0.5, 0.5, text, ha="center", va="center", rotation=math.degrees(angle), fontsize=size, weight="bold",
-        color=GREY, alpha=alpha, zorder=100, gid=GID,
+        0.5, 0.5, text, ha="center", va="center", rotation=math.degrees(angle), fontsize=size,
+        weight="bold", color=GREY, alpha=alpha, zorder=100, gid=GID,
     )  # fmt: skip
     mark.set_in_layout(False)
     return figure
