@@ -33,7 +33,7 @@ _WORDS = {
         supraventrikuläre supraventrikulaere ventrikuläre ventrikulaere schrittmacher unauffälliges
         unauffaelliges pathologisches auszuschliessen auszuschließen linksanteriorer
         linksposteriorer amplitudenkriterien belastung verbreiterung ableitungen lsb rsb beurteilung
-        gering leicht deutlich regelmaessiger ekg-befund veraenderungen veränderungen""",
+        gering leicht deutlich ausgepraegt ohne grades zeit verlaengerte links fuer regelmaessiger ekg-befund veraenderungen veränderungen""",
     "swedish": """
         och eller med utan ej inget ingen inga vid som såsom för förmaksflimmer förmaksfladder
         sinusrytm rytm sinusbradykardi sinustakykardi sinustachykardi axel vänster höger
@@ -56,6 +56,8 @@ _WORDS = {
 _WORDS = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 # English words that German carts print too ("qrs(t) abnormal"): they count by half.
 _SHARED = frozenset("normal abnormal block".split())
+# German puts words together, more than a list can hold; its endings are not the other languages'.
+_GERMAN_ENDING = re.compile(r"\w+(?:rhythmus|arrhythmie|kardie|typ|ung|keiten|wellen)")
 _LETTERS = {"german": re.compile("[üß]"), "swedish": re.compile("å")}
 
 
@@ -64,6 +66,8 @@ def language_of(text: str) -> str:
     text = text.lower()
     words = re.findall(r"[^\W\d_]+", text)
     counts = {name: sum(word in own for word in words) for name, own in _WORDS.items()}
+    compounds = [word for word in words if word not in _WORDS["german"]]
+    counts["german"] += sum(bool(_GERMAN_ENDING.fullmatch(word)) for word in compounds)
     counts["english"] -= sum(word in _SHARED for word in words) / 2
     for name, letters in _LETTERS.items():
         counts[name] += 2 * bool(letters.search(text))
