@@ -72,7 +72,7 @@ def test_a_second_kind_that_cannot_be_filled_is_left_out_aloud(
 
 def test_scores_hold_every_step_of_the_adapted_mapper_and_each_baseline_once(trained):
     tables = fewshot_study.score(trained)
-    assert tables["adapted"]["step"].nunique() == trained.config.steps_at_test + 1
+    assert tables["adapted"]["step"].unique().tolist() == [0, 1, 2]
     table = baseline_table(tables).set_index("name")
     assert {"adapted", "unadapted", "in-context", "shuffled ECGs", "ECG only"} <= set(table.index)
     assert (table.drop(["in-context"])["n"] == 3).all() and table["value"].between(0, 1).all()

@@ -52,7 +52,7 @@ class EpisodeSettings(KitConfig):
     )  # fmt: skip
     repeats: int = setting("how often the support set is shown again", 0)
     n_test_episodes: int = setting(
-        "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=96, paper=1000
+        "test episodes on unseen attributes, and as many on seen ones", tiny=4, demo=120, paper=1000
     )
     test_data: str = setting("source of ECGs of the test episodes; '' = DATA", "")
     test_ecgqa: str = setting("ECG-QA of the test episodes; '' = ECGQA", "")

@@ -57,7 +57,7 @@ class RiskConfig(KitConfig):
 
     # --- training
     align_loss: str = setting(
-        "cosine (published: no negatives) | infonce | frozen_text (the text side cannot move)",
+        "cosine (published: no negatives) | infonce | frozen_text (infonce, text side fixed)",
         "cosine",
         choices=("cosine", "infonce", "frozen_text"),
     )
@@ -69,6 +69,17 @@ class RiskConfig(KitConfig):
         paper="published",
         choices=("none", "published"),
     )
+    recon_weight: float = setting(
+        "alignment pretraining: loss = recon_weight * reconstruction + alignment; published 1", 1.0
+    )
+    head_steps: int = setting(
+        "updates of the risk head alone, on frozen codes, before everything trains; 0 = none "
+        "(published)",
+        tiny=4,
+        demo=0,
+        paper=0,
+    )
+    head_lr: float = setting("learning rate of the head alone", 3e-3)
     pretrain_steps: int = setting(
         "updates of alignment pretraining", tiny=6, demo=160, paper=10_200
     )

@@ -74,7 +74,8 @@ def _configs(config: FewShotConfig) -> list[FewShotConfig]:
     if not config.query_way or config.question_type in ("single-query", "all"):
         return [config]
     return [config, dataclasses.replace(
-        config, question_type="single-query", n_way=config.query_way
+        config, question_type="single-query", n_way=config.query_way,
+        test_inner_steps=config.query_test_steps or config.test_inner_steps,
     )]  # fmt: skip
 
 
