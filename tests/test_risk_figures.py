@@ -108,14 +108,17 @@ def test_watermark_once_and_inside_the_figure():
 # --- what they show -------------------------------------------------------------------------------
 
 
-def test_cells_apart_from_zero_are_outlined_and_those_that_hold_dotted():
+def test_cells_apart_from_zero_are_outlined_and_those_that_hold_thickly():
     values = RNG.normal(size=(90, 12, 12))
     values[::3, 4, 7] += 3
     found = risk_look.group_difference(values, np.arange(90) % 3 == 0, 300)
     figure = risk_figures.plot_group_difference(found)
-    patches = [p for p in figure.axes[0].patches if p.get_gid() == "apart"]
-    (dots,) = [line for line in figure.axes[0].lines if line.get_gid() == "held"]
-    assert len(patches) == found.apart.sum() and (7, 4) in set(zip(*dots.get_data(), strict=True))
+    boxes = {gid: [p.get_center().round().tolist() for p in figure.axes[0].patches
+                   if p.get_gid() == gid] for gid in ("held", "apart")}  # fmt: skip
+    assert [7, 4] in boxes["held"] and len(boxes["held"]) == found.held.sum()
+    assert len(boxes["apart"]) == (found.apart & ~found.held).sum()
+    signed = [t.get_text() for t in figure.axes[0].texts if t.get_position() == (7, 4)]
+    assert signed[0].startswith("+")  # the sign reads without colour
     assert "by chance" in said(figure)
     by_lead = risk_look.group_difference(values[:, 0], EVENT.repeat(3), 20)
     with pytest.raises(DataError, match="lead attention"):

@@ -24,7 +24,7 @@ from ecgkit.tasks.risk_files import RiskReply, RiskScorer
 from ecgkit.tasks.risk_whatif import Change
 from ecgkit.types import ECGRecord
 
-_SIDE_MM, _LETTERS, _DPI = 112.0, 74, 72
+_SIDE_MM, _LETTERS, _DPI = 112.0, 70, 72
 _THIRDS = (("lower third", ":"), ("middle third", "-."), ("upper third", "--"))
 _CHANGED = style.COLOURS[1]
 
