@@ -2,9 +2,10 @@
 
 Rules (`align_loss`): "cosine" pulls every pair together and trains both projectors (published; the
 same vector everywhere solves it), "infonce" adds negatives, "frozen_text" keeps the report vectors
-as they are, so that only the ECG side can move. Collapse shows in the log: matched and mismatched
-cosine, spread of both sides, recall@5 on held-out pairs. Shape letters: B batch, n patients,
-C leads, T samples, D text width, P width of the shared space.
+as they are but for their mean, so that only the ECG side can move, towards its own report and away
+from others. Collapse shows in the log: matched and mismatched cosine, spread of both sides, and
+recall@5 on held-out pairs. Shape letters: B batch, n patients, C leads, T samples, D text width, P
+width of the shared space.
 
 Usage:
     aligned, log = pretrain(study, run.folder / "pretraining")
@@ -42,20 +43,36 @@ N_EVALUATIONS = 8  # of the collapse monitors, beside the one at the end
 N_MONITORED = 256  # held-out pairs the monitors look at
 
 
+class Centred(nn.Module):
+    """text (B, D) minus the mean report: nothing to train. `mean` is set before training."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        return text - self.mean
+
+
 class Projectors(nn.Module):
     """Codes z (B, Z) and text (B, D) -> "ecg" and "text" (B, P) in the shared space.
 
-    `frozen_text`: the shared space is the text's own (P = D) and has nothing to train.
+    `frozen_text`: the shared space is the text's own, centred (P = D).
     """
 
     def __init__(self, code_width: int, text_width: int, frozen_text: bool = False):
         super().__init__()
         hidden, width = projector_sizes(code_width)
         if frozen_text:
-            self.ecg, self.text = projector(code_width, hidden, text_width), nn.Identity()
+            self.ecg, self.text = projector(code_width, hidden, text_width), Centred(text_width)
         else:
             self.ecg = projector(code_width, hidden, width)
             self.text = projector(text_width, hidden, width)
+
+    def centre(self, text: torch.Tensor) -> None:
+        """Takes the mean of training texts (n, D) as the origin of a frozen text side."""
+        if isinstance(self.text, Centred):
+            self.text.mean.copy_(text.mean(0))
 
     def forward(self, z: torch.Tensor, text: torch.Tensor) -> dict:
         return {"ecg": self.ecg(z), "text": self.text(text)}
@@ -88,22 +105,22 @@ def alignment_loss(
     if not told.any():
         return 0.0 * (out["ecg"].sum() + out["text"].sum())
     ecg, text = out["ecg"][told], out["text"][told]
-    if kind == "infonce":
-        return info_nce(ecg, text, temperature, same=group[told])
-    return alignment_cosine(ecg, text)
+    if kind == "cosine":
+        return alignment_cosine(ecg, text)
+    return info_nce(ecg, text, temperature, same=group[told])
 
 
 def alignment_losses(
-    model: nn.Module, batch: dict, kind: str, temperature: float = 0.1
+    model: nn.Module, batch: dict, kind: str, temperature: float = 0.1, recon_weight: float = 1.0
 ) -> dict[str, torch.Tensor]:
-    """Reconstruction + alignment with unit weights (published). ECGs without text only rebuild.
+    """recon_weight (published: 1) * reconstruction + alignment. ECGs without text only rebuild.
 
     The target is `batch["target"]`, the unmasked input, where the batch has one, else "x".
     """
     out = model(batch["x"], batch["text"])
     mse = reconstruction_mse(out["recon"], batch.get("target", batch["x"]))
     align = alignment_loss(out, batch["group"], kind, temperature)
-    return {"loss": mse + align, "reconstruction": mse, "alignment": align}
+    return {"loss": recon_weight * mse + align, "reconstruction": mse, "alignment": align}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -118,14 +135,15 @@ def pretrain(study: Study, folder: str | Path) -> tuple[AlignmentModel, TrainLog
     c = study.config
     torch.manual_seed(c.seed)
     model = AlignmentModel(study.network, study.text.shape[1], c.align_loss == "frozen_text")
+    model.projectors.centre(study.text[study.train])
     settings = train_settings(
         c, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, eval_every=_every(c.pretrain_steps)
     )
     log = fit(
         model, len(study.train), _pair_batches(study),
-        lambda m, b: alignment_losses(m, b, c.align_loss, c.temperature),
+        lambda m, b: alignment_losses(m, b, c.align_loss, c.temperature, c.recon_weight),
         settings, folder, evaluate=lambda m: collapse_monitors(study, m),
-        fingerprint=study.key(c.temperature),
+        fingerprint=study.key(c.temperature, c.recon_weight),
     )
     return model.cpu().eval(), log
 
@@ -172,6 +190,7 @@ def realigned(
     torch.manual_seed(c.seed)
     z = encode(aligned.autoencoder, study.x)
     model = Projectors(z.shape[1], study.text.shape[1], kind == "frozen_text")
+    model.centre(study.text[study.train])
 
     def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
         at = torch.from_numpy(study.train[indices])
@@ -192,7 +211,7 @@ def realigned(
         train_settings(c, n_steps, 128, 2e-3, eval_every=_every(n_steps)), folder,
         evaluate=monitors,
         fingerprint=study.key(
-            kind, c.temperature, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr
+            kind, c.temperature, c.recon_weight, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr
         ),
     )
     return model.cpu().eval(), log

@@ -13,12 +13,14 @@ Usage:
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from ecgkit.config import short_hash
 from ecgkit.models.dual_attention import DualAttentionAutoencoder, DualAttentionConfig, RiskHead
 from ecgkit.models.losses_risk import cox_loss, finetune_loss, reconstruction_mse
 from ecgkit.tasks import risk_masks
@@ -30,6 +32,7 @@ from ecgkit.tasks.risk_study import Study, encode, train_settings
 from ecgkit.types import DataError
 
 N_EVALUATIONS = 10  # of the validation patients
+HEAD_BATCH, HEAD_DECAY = 256, 0.1  # of the head alone
 
 
 class RiskModel(nn.Module):
@@ -81,6 +84,8 @@ def finetune(
     model = RiskModel(study.network, c.head_units)
     if aligned is not None:
         model.autoencoder.load_state_dict(aligned.autoencoder.state_dict())
+        if c.head_steps:
+            _train_head(study, model, learn, owner, Path(folder) / "head")
     batches = event_batches(study.event[owner[learn]].numpy(), c.finetune_batch, c.seed, c.protocol)
     log = fit(
         model, len(learn), _risk_batches(study, shuffled, learn),
@@ -91,11 +96,36 @@ def finetune(
         names=lambda i: study.outcomes.table["ecg_id"].to_numpy()[study.train[learn[i]]].tolist(),
         fingerprint=study.key(
             study.outcomes.fingerprint, shuffled, aligned is None, c.alpha, c.protocol, c.ties,
-            c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, c.temperature,
+            c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, c.temperature, c.recon_weight,
+            c.head_steps, c.head_lr,
             study.train[valid].tolist(),
         ),
     )
     return model.cpu().eval(), log
+
+
+def _train_head(study: Study, model: RiskModel, learn, owner, folder: Path) -> None:
+    """Cox loss on the head alone, over frozen codes: cheap, and a head that knows something does
+    not shake the aligned encoder when both train on (Kumar et al. 2022)."""
+    c = study.config
+    z = encode(model.autoencoder, study.x[study.train[learn]])
+    years, event = study.years[owner[learn]], study.event[owner[learn]]
+
+    def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
+        at = torch.from_numpy(indices)
+        return {"z": z[at], "years": years[at], "event": event[at]}
+
+    def losses(head: nn.Module, batch: dict) -> dict[str, torch.Tensor]:
+        risk = head(batch["z"])["log_risk"]
+        return {"loss": cox_loss(risk, batch["years"], batch["event"], c.ties)}
+
+    settings = train_settings(c, c.head_steps, HEAD_BATCH, c.head_lr, weight_decay=HEAD_DECAY)
+    codes = hashlib.sha256(z.numpy().tobytes()).hexdigest()
+    outcome = short_hash([owner[learn].tolist(), years.tolist(), event.tolist()])
+    fit(model.head, len(learn), make_batch, losses, settings, folder,
+        batches=event_batches(event.numpy(), HEAD_BATCH, c.seed),
+        fingerprint=short_hash([codes, outcome, c.ties]))
+    model.cpu()
 
 
 def outcome_owners(study: Study, shuffled: bool) -> np.ndarray:
