@@ -202,9 +202,11 @@ class RiskPage:
         (left, bottom, wide, tall), (width, height) = box, self._size
         ax = self.figure.add_axes((left / width, bottom / height, wide / width, tall / height))
         years = self.before.years
+        free = 2.0  # labels keep apart where the curves end close together
         for (name, dash), curve in zip(_THIRDS, self.scorer.curve.thirds(years), strict=True):
             ax.plot(years, curve, color=style.MUTED, linestyle=dash, linewidth=1.1)
-            ax.annotate(name, (years[-1], curve[-1]), xytext=(-2, -2), textcoords="offset points",
+            free = min(float(curve[-1]), free - 0.07)
+            ax.annotate(name, (years[-1], free), xytext=(-2, -2), textcoords="offset points",
                         ha="right", va="top", fontsize=7.5, color=style.MUTED)  # fmt: skip
         ax.plot(years, self.before.survival, color=style.INK, linewidth=1.8, label="as recorded")
         (self.curve,) = ax.plot([], [], color=_CHANGED, linestyle=(0, (4, 1.5)), linewidth=2.2,
