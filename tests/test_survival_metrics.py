@@ -47,6 +47,17 @@ def test_uno_c_by_hand():
     assert before["uno"] == pytest.approx(3 / 4), "an event at tau is no longer counted"
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_curves_of_event_and_censoring_multiply_to_who_is_left(tied):
+    """Holds only where events come before censorings of the same time."""
+    time, event, _ = cohort(tied=tied)
+    weights = followup.resamples(300, 4)
+    times, free = followup.survival_curve(time, event == 1, weights)
+    _, observed = followup.censoring_curve(time, event == 1, weights)
+    left = weights @ (time[:, None] > times) / 300
+    assert np.allclose(free * observed, left, atol=1e-6)
+
+
 def test_competing_events_count_as_censored():
     time, event, risk = cohort()
     competing = np.where((event == 0) & (np.arange(300) % 2 == 0), 2, event)
@@ -196,6 +207,9 @@ def test_calibration_of_a_true_and_of_an_overconfident_model():
     inside = (good["slope_low"] < 1.05) & (good["slope_high"] > 0.95)
     assert inside.all() and good["ratio"].between(0.85, 1.15).all()
     assert good["slope"].between(0.85, 1.15).all()
+    twice = calibration_summary(time, event, baseline, risk + np.log(2), [3]).iloc[0]
+    assert twice["ratio"] == pytest.approx(good["ratio"][1] / 2)
+    assert twice["intercept_high"] < 0 and twice["predicted"] > twice["observed"]
     doubled = calibration_summary(time, event, baseline, 2 * risk, [3]).iloc[0]
     assert doubled["slope_high"] < 0.7
     groups = calibration_groups(time, event, baseline.risk(risk, 3), 3)
