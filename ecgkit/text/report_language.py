@@ -33,7 +33,8 @@ _WORDS = {
         supraventrikuläre supraventrikulaere ventrikuläre ventrikulaere schrittmacher unauffälliges
         unauffaelliges pathologisches auszuschliessen auszuschließen linksanteriorer
         linksposteriorer amplitudenkriterien belastung verbreiterung ableitungen lsb rsb beurteilung
-        gering leicht deutlich ausgepraegt ohne grades zeit verlaengerte links fuer regelmaessiger ekg-befund veraenderungen veränderungen""",
+        gering leicht deutlich ausgepraegt ohne grades zeit verlaengerte links fuer regelmaessiger
+        ekg-befund veraenderungen veränderungen""",
     "swedish": """
         och eller med utan ej inget ingen inga vid som såsom för förmaksflimmer förmaksfladder
         sinusrytm rytm sinusbradykardi sinustakykardi sinustachykardi axel vänster höger
