@@ -78,6 +78,12 @@ def test_ridge_constant_and_separated_covariates():
         cox_newton(x[:5], time, event)
 
 
+def test_intervals_hold_the_true_ratios_as_often_as_they_say():
+    """The recovery study in small (benchmarks/risk_recovery.py does it with 18,000 patients)."""
+    held = [cox_newton(*drawn(500, seed)).covers([0.6, 0.4, 0.8]) for seed in range(100)]
+    assert 0.91 <= np.mean(held) <= 0.99
+
+
 # --- lifelines' tests -----------------------------------------------------------------------------
 
 
