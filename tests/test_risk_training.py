@@ -206,6 +206,23 @@ def test_realigned_projectors_report_collapse(study, tmp_path):
         risk.alignment_loss({"ecg": 0, "text": 0}, study.group, "clip")
 
 
+@pytest.mark.parametrize("rule", ["infonce", "frozen_text"])
+def test_a_head_on_the_aligned_projection_starts_with_its_weights(study, tmp_path, rule):
+    one = of(study, align_loss=rule, head_reads="aligned")
+    aligned = risk.AlignmentModel(one.network, one.text.shape[1], rule == "frozen_text")
+    start = risk_finetune.started(one, aligned)
+    z = torch.randn(4, one.config.code_width)
+    assert torch.equal(start.head.projector(z), aligned.projectors.ecg(z))
+    again = risk.RiskModel(one.network, **start.head_sizes)
+    again.load_state_dict(start.state_dict())
+    assert torch.equal(again.eval().head(z)["log_risk"], start.eval().head(z)["log_risk"])
+    network, _ = risk.finetune(one, aligned, tmp_path)  # head first, then everything
+    assert (tmp_path / "head" / "log.csv").exists()
+    assert np.isfinite(risk.predict_risk(network, one.x[:4])).all()
+    scratch, _ = risk.finetune(one, None, tmp_path / "scratch")
+    assert scratch.head_sizes["projection"] is None
+
+
 # --- validation and cross-validation --------------------------------------------------------------
 
 

@@ -45,6 +45,13 @@ class RiskConfig(KitConfig):
         demo=16,
         paper=3,
     )
+    head_reads: str = setting(
+        "what the risk head reads: code (z, published) | aligned (z projected beside its report)",
+        tiny="aligned",
+        demo="aligned",
+        paper="code",
+        choices=("code", "aligned"),
+    )
     dropout: float = setting("dropout in the attention blocks", demo=0.0, paper=0.2)
     stem: str = setting(
         "per_lead (lead rows mean leads) | mixed (published)",

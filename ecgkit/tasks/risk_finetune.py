@@ -21,7 +21,12 @@ import torch
 from torch import nn
 
 from ecgkit.config import short_hash
-from ecgkit.models.dual_attention import DualAttentionAutoencoder, DualAttentionConfig, RiskHead
+from ecgkit.models.dual_attention import (
+    DualAttentionAutoencoder,
+    DualAttentionConfig,
+    RiskHead,
+    projector,
+)
 from ecgkit.models.losses_risk import cox_loss, finetune_loss, reconstruction_mse
 from ecgkit.tasks import risk_masks
 from ecgkit.tasks.engine import TrainLog, fit
@@ -35,13 +40,38 @@ N_EVALUATIONS = 10  # of the validation patients
 HEAD_BATCH, HEAD_DECAY = 256, 0.1  # of the head alone
 
 
-class RiskModel(nn.Module):
-    """Autoencoder with the risk head of `head_units` (published: 3) units."""
+class AlignedHead(nn.Module):
+    """z (B, Z) -> its aligned projection (B, P) -> the outputs of a RiskHead."""
 
-    def __init__(self, network: DualAttentionConfig, head_units: int = 3):
+    def __init__(self, code_width: int, head_units: int, projection: tuple[int, int]):
         super().__init__()
+        hidden, width = projection
+        self.projector = projector(code_width, hidden, width)
+        self.risk = RiskHead(width, head_units)
+
+    def forward(self, z: torch.Tensor) -> dict:
+        return self.risk(self.projector(z))
+
+
+class RiskModel(nn.Module):
+    """Autoencoder with the risk head of `head_units` (published: 3) units.
+
+    The head reads the code z (published), or, where `projection` (hidden, P) is given, the
+    projection of z that alignment put beside the report. `head_sizes` rebuilds it:
+    RiskModel(network, **model.head_sizes).
+    """
+
+    def __init__(
+        self, network: DualAttentionConfig, head_units: int = 3,
+        projection: tuple[int, int] | None = None,
+    ):
+        super().__init__()
+        self.head_sizes = {"head_units": head_units, "projection": projection}
         self.autoencoder = DualAttentionAutoencoder(network)
-        self.head = RiskHead(network.code_width, head_units)
+        if projection is None:
+            self.head = RiskHead(network.code_width, head_units)
+        else:
+            self.head = AlignedHead(network.code_width, head_units, projection)
 
     def forward(self, x: torch.Tensor) -> dict:
         """x (B, C, T) -> the autoencoder's outputs, "log_risk" (B,) and "hidden"."""
@@ -71,7 +101,7 @@ def finetune(
     shuffled: bool = False,
     valid: np.ndarray | None = None,
 ) -> tuple[RiskModel, TrainLog]:
-    """Stage 2 from the aligned autoencoder (None: from scratch).
+    """Stage 2 from the aligned autoencoder (None: from scratch, where the head reads z).
 
     `shuffled` is the control: whole outcomes change owner among the training patients, everything
     else stays the same. `valid`: positions of training patients that choose the weights; None:
@@ -81,11 +111,9 @@ def finetune(
     owner = outcome_owners(study, shuffled)
     learn, valid = split_off_validation(study, owner, valid)
     torch.manual_seed(c.seed)
-    model = RiskModel(study.network, c.head_units)
-    if aligned is not None:
-        model.autoencoder.load_state_dict(aligned.autoencoder.state_dict())
-        if c.head_steps:
-            _train_head(study, model, learn, owner, Path(folder) / "head")
+    model = started(study, aligned)
+    if aligned is not None and c.head_steps:
+        _train_head(study, model, learn, owner, Path(folder) / "head")
     batches = event_batches(study.event[owner[learn]].numpy(), c.finetune_batch, c.seed, c.protocol)
     log = fit(
         model, len(learn), _risk_batches(study, shuffled, learn),
@@ -97,18 +125,36 @@ def finetune(
         fingerprint=study.key(
             study.outcomes.fingerprint, shuffled, aligned is None, c.alpha, c.protocol, c.ties,
             c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, c.temperature, c.recon_weight,
-            c.head_steps, c.head_lr,
-            study.train[valid].tolist(),
+            c.head_steps, c.head_lr, c.head_reads, study.train[valid].tolist(),
         ),
     )
     return model.cpu().eval(), log
 
 
+def started(study: Study, aligned: AlignmentModel | None) -> RiskModel:
+    """A risk model with the weights of `aligned`, and its ECG projector where the head reads it."""
+    c = study.config
+    if aligned is None:
+        return RiskModel(study.network, c.head_units)
+    given, projection = aligned.projectors.ecg, None
+    if c.head_reads == "aligned":
+        projection = given[0].out_features, given[-1].out_features
+    model = RiskModel(study.network, c.head_units, projection)
+    model.autoencoder.load_state_dict(aligned.autoencoder.state_dict())
+    if projection:
+        model.head.projector.load_state_dict(given.state_dict())
+    return model
+
+
 def _train_head(study: Study, model: RiskModel, learn, owner, folder: Path) -> None:
     """Cox loss on the head alone, over frozen codes: cheap, and a head that knows something does
     not shake the aligned encoder when both train on (Kumar et al. 2022)."""
-    c = study.config
+    c, head = study.config, model.head
     z = encode(model.autoencoder, study.x[study.train[learn]])
+    if isinstance(head, AlignedHead):
+        with torch.no_grad():
+            z = head.projector.cpu()(z)
+        head = head.risk
     years, event = study.years[owner[learn]], study.event[owner[learn]]
 
     def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
@@ -122,7 +168,7 @@ def _train_head(study: Study, model: RiskModel, learn, owner, folder: Path) -> N
     settings = train_settings(c, c.head_steps, HEAD_BATCH, c.head_lr, weight_decay=HEAD_DECAY)
     codes = hashlib.sha256(z.numpy().tobytes()).hexdigest()
     outcome = short_hash([owner[learn].tolist(), years.tolist(), event.tolist()])
-    fit(model.head, len(learn), make_batch, losses, settings, folder,
+    fit(head, len(learn), make_batch, losses, settings, folder,
         batches=event_batches(event.numpy(), HEAD_BATCH, c.seed),
         fingerprint=short_hash([codes, outcome, c.ties]))
     model.cpu()
