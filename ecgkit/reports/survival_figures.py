@@ -109,8 +109,8 @@ def plot_calibration(
                     color=style.COLOURS[0], ecolor=style.INK, capsize=3, linewidth=1.2)  # fmt: skip
         ax.set(xlim=(0, top), ylim=(0, top), xlabel="Predicted risk")
         ax.set_title(f"By {years_words(years)}")
-        ax.text(0.03, 0.97, _calibration_words(summary, years, table), transform=ax.transAxes,
-                va="top", fontsize=8.5)  # fmt: skip
+        ax.text(0.98, 0.03, _calibration_words(summary, years, table), transform=ax.transAxes,
+                ha="right", va="bottom", fontsize=8.5)  # fmt: skip
         ax.grid()
     axes[0, 0].set_ylabel("Observed risk (1 - Kaplan-Meier)")
     return finish(figure, title, simulated)

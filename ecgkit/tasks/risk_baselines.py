@@ -157,14 +157,16 @@ def gap_closed(
     ceiling: str = ORACLE, n_boot: int = 1000, seed: int = 0,
 ) -> tuple[float, float, float]:
     """(share, low, high) of the gap in Harrell's C from `floor` to `ceiling` that `name` closes,
-    on the same resampled patients. 1: as good as the ceiling. NaN where a score is unusable."""
+    on the same resampled patients. 1: as good as the ceiling. NaN where a score is unusable, or the
+    ceiling is not above the floor, so that there is no gap (resamples of that kind are left out).
+    """
     time, seen = follow_up(time, event)
     three = [scores[key] for key in (name, floor, ceiling)]
     if any(why_not(seen, score) for score in three):
         return (np.nan,) * 3
     ours, low, high = concordance_draws(time, seen, three, np.inf, n_boot, seed)[0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return interval((ours - low) / (high - low))
+    gap = np.where(high > low, high - low, np.nan)
+    return interval((ours - low) / gap)
 
 
 def _said(row) -> str:
