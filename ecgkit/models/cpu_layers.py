@@ -62,9 +62,10 @@ class _NormLeaky(torch.autograd.Function):
         n_channels, rows = len(weight), _rows(x)
         mean = _by_channel(rows.mean(0), n_channels).mean(0)
         centred = rows - _tiled(mean, rows)
-        variance = _by_channel(centred.square().mean(0), n_channels).mean(0)
+        y = centred.square()  # memory for the result, too: fetching it costs more than sums
+        variance = _by_channel(y.mean(0), n_channels).mean(0)
         inverse = (variance + eps).rsqrt()
-        y = torch.addcmul(_tiled(bias, rows), centred, _tiled(weight * inverse, rows))
+        torch.addcmul(_tiled(bias, rows), centred, _tiled(weight * inverse, rows), out=y)
         y = _unrows(F.leaky_relu_(y, SLOPE), x)
         ctx.save_for_backward(centred, y, weight, inverse)
         ctx.mark_non_differentiable(mean, variance)
@@ -78,9 +79,10 @@ class _NormLeaky(torch.autograd.Function):
         # The sign of what came out is that of what went in.
         g = torch.ops.aten.leaky_relu_backward(_rows(gradient), _rows(y), SLOPE, True)
         to_bias = _by_channel(g.sum(0), len(weight)).sum(0)
-        to_weight = _by_channel((g * centred).sum(0), len(weight)).sum(0) * inverse
+        to_x = g * centred  # memory for the result, too
+        to_weight = _by_channel(to_x.sum(0), len(weight)).sum(0) * inverse
         scale, n = weight * inverse, y.numel() / len(weight)
-        to_x = torch.addcmul(_tiled(-scale * to_bias / n, g), g, _tiled(scale, g))
+        torch.addcmul(_tiled(-scale * to_bias / n, g), g, _tiled(scale, g), out=to_x)
         to_x.addcmul_(centred, _tiled(-scale * inverse * to_weight / n, g))
         return _unrows(to_x, y), to_weight, to_bias, None
 

@@ -126,7 +126,7 @@ class DownBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = norm_leaky(self.conv1(x), self.bn1)
         h = norm_leaky(self.conv2(h), self.bn2)
-        return F.gelu(h + self.skip(F.max_pool2d(x, (1, 2))))
+        return F.gelu(self.skip(F.max_pool2d(x, (1, 2))).add_(h))
 
 
 class TokenBlock(nn.Module):
