@@ -40,6 +40,9 @@ class FewShotConfig(EpisodeSettings, LlmQaSettings):
     query_test_steps: int = setting(
         "inner steps at test of these; 0 = TEST_INNER_STEPS", tiny=0, demo=8, paper=0
     )
+    n_query_episodes: int = setting(
+        "test episodes of these; 0 = N_TEST_EPISODES", tiny=0, demo=32, paper=0
+    )
     some_leads: str = setting(
         "leads of the comparison with fewer leads; '' = leave it out", "I II V2"
     )

@@ -20,7 +20,9 @@ class RiskConfig(KitConfig):
     )
     zero_policy: str = setting(
         "statements of likelihood 0 ('not given'): drop (published) | keep",
-        "drop",
+        tiny="keep",
+        demo="keep",
+        paper="drop",
         choices=("drop", "keep"),
     )
     zero_confidence: float = setting("confidence of kept zero-likelihood statements", 0.5)
@@ -33,7 +35,7 @@ class RiskConfig(KitConfig):
     input_kind: str = setting(
         "beat (median beat of 1.2 s, published) | strip", "beat", choices=("beat", "strip")
     )
-    base_features: int = setting("features per lead after the stem; even", tiny=2, demo=4)
+    base_features: int = setting("features per lead after the stem; even", demo=2, paper=4)
     code_width: int = setting("width of the code z", tiny=32, demo=128, paper=512)
     n_down: int = setting(
         "halvings of time in the encoder: tokens of 80 ms at 100 Hz with 3", demo=3, paper=5
@@ -64,11 +66,16 @@ class RiskConfig(KitConfig):
 
     # --- training
     align_loss: str = setting(
-        "cosine (published: no negatives) | infonce | frozen_text (infonce, text side fixed)",
-        "cosine",
+        "cosine (published: no negatives) | infonce | frozen_text (text side fixed; reports that are "
+        "alike count as alike)",
+        tiny="frozen_text",
+        demo="frozen_text",
+        paper="cosine",
         choices=("cosine", "infonce", "frozen_text"),
     )
-    temperature: float = setting("softness of infonce: cosines are divided by it", 0.1)
+    temperature: float = setting(
+        "softness of infonce and frozen_text: cosines are divided by it", 0.1
+    )
     masking: str = setting(
         "none | published: whole leads, in strips also windows around R peaks and halves of leads",
         tiny="published",
@@ -76,25 +83,34 @@ class RiskConfig(KitConfig):
         paper="published",
         choices=("none", "published"),
     )
+    noise_sd: float = setting(
+        "noise added to what the network reads in training, in SDs of a lead; published none",
+        tiny=0.1,
+        demo=0.1,
+        paper=0.0,
+    )
+    weight_decay: float = setting("AdamW's decay of matrices", demo=0.05, paper=0.01)
     recon_weight: float = setting(
-        "alignment pretraining: loss = recon_weight * reconstruction + alignment; published 1", 1.0
+        "alignment pretraining: loss = recon_weight * reconstruction + alignment; published 1",
+        demo=0.3,
+        paper=1.0,
     )
     head_steps: int = setting(
         "updates of the risk head alone, on frozen codes, before everything trains; 0 = none "
         "(published)",
         tiny=4,
-        demo=0,
+        demo=200,
         paper=0,
     )
     head_lr: float = setting("learning rate of the head alone", 3e-3)
     pretrain_steps: int = setting(
-        "updates of alignment pretraining", tiny=6, demo=160, paper=10_200
+        "updates of alignment pretraining", tiny=6, demo=400, paper=10_200
     )
-    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=55, paper=3600)
-    pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=32, paper=128)
+    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=40, paper=3600)
+    pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=64, paper=128)
     finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=64, paper=128)
-    pretrain_lr: float = setting("learning rate of pretraining", demo=5e-3, paper=1e-3)
-    finetune_lr: float = setting("learning rate of fine-tuning", demo=3e-3, paper=1e-4)
+    pretrain_lr: float = setting("learning rate of pretraining", demo=1e-2, paper=1e-3)
+    finetune_lr: float = setting("learning rate of fine-tuning", demo=1e-3, paper=1e-4)
     valid_share: float = setting(
         "share of the training patients that chooses the fine-tuned weights by its C-index; 0 = "
         "the last weights are taken",

@@ -76,6 +76,7 @@ def _configs(config: FewShotConfig) -> list[FewShotConfig]:
     return [config, dataclasses.replace(
         config, question_type="single-query", n_way=config.query_way,
         test_inner_steps=config.query_test_steps or config.test_inner_steps,
+        n_test_episodes=config.n_query_episodes or config.n_test_episodes,
     )]  # fmt: skip
 
 
@@ -159,18 +160,11 @@ def train(
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def n_episodes(config: FewShotConfig) -> int:
-    """Test episodes of a kind: N_TEST_EPISODES of two classes, fewer of more, so that about as many
-    questions are asked.
-    """
-    return max(2, round(config.n_test_episodes * 2 / max(config.n_way, 2)))
-
-
 def score(trained: Trained, supervised: nn.Module | None = None) -> dict[str, pd.DataFrame]:
     """Name -> scores of the test episodes on unseen attributes: adapted, with every inner step,
     then what it has to beat (see `fewshot_baselines`; the slow ones on a third of the episodes).
     """
-    n = n_episodes(trained.config)
+    n = trained.config.n_test_episodes
     return baseline_episodes(
         trained.test_task, trained.mapper, trained.kind.parts.unseen, range(n), trained.config,
         supervised=supervised, curve=True, n_slow=max(2, n // 3),
