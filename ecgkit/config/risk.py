@@ -66,8 +66,8 @@ class RiskConfig(KitConfig):
 
     # --- training
     align_loss: str = setting(
-        "cosine (published: no negatives) | infonce | frozen_text (text side fixed; reports that are "
-        "alike count as alike)",
+        "cosine (published: no negatives) | infonce | frozen_text (text side fixed; reports "
+        "that are alike count as alike)",
         tiny="frozen_text",
         demo="frozen_text",
         paper="cosine",

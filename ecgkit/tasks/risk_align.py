@@ -2,10 +2,10 @@
 
 Rules (`align_loss`): "cosine" pulls every pair together and trains both projectors (published; the
 same vector everywhere solves it), "infonce" adds negatives, "frozen_text" keeps the report vectors
-as they are but for their mean, so that only the ECG side can move, towards its own report and away
-from others. Collapse shows in the log: matched and mismatched cosine, spread of both sides, and
-recall@5 on held-out pairs. Shape letters: B batch, n patients, C leads, T samples, D text width, P
-width of the shared space.
+as they are but for their mean, so that only the ECG side can move: towards its own report, and
+towards others as far as they are like it. Collapse shows in the log: matched and mismatched cosine,
+spread of both sides, and recall@5 on held-out pairs. Shape letters: B batch, n patients, C leads,
+T samples, D text width, P width of the shared space.
 
 Usage:
     aligned, log = pretrain(study, run.folder / "pretraining")
@@ -27,6 +27,7 @@ from ecgkit.models.dual_attention import (
     projector,
     projector_sizes,
 )
+from ecgkit.models.losses_alignment import similar_reports
 from ecgkit.models.losses_risk import (
     alignment_cosine,
     alignment_report,
@@ -107,6 +108,8 @@ def alignment_loss(
     ecg, text = out["ecg"][told], out["text"][told]
     if kind == "cosine":
         return alignment_cosine(ecg, text)
+    if kind == "frozen_text":
+        return similar_reports(ecg, text, temperature, temperature)
     return info_nce(ecg, text, temperature, same=group[told])
 
 
@@ -137,13 +140,14 @@ def pretrain(study: Study, folder: str | Path) -> tuple[AlignmentModel, TrainLog
     model = AlignmentModel(study.network, study.text.shape[1], c.align_loss == "frozen_text")
     model.projectors.centre(study.text[study.train])
     settings = train_settings(
-        c, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, eval_every=_every(c.pretrain_steps)
+        c, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, eval_every=_every(c.pretrain_steps),
+        weight_decay=c.weight_decay,
     )
     log = fit(
         model, len(study.train), _pair_batches(study),
         lambda m, b: alignment_losses(m, b, c.align_loss, c.temperature, c.recon_weight),
         settings, folder, evaluate=lambda m: collapse_monitors(study, m),
-        fingerprint=study.key(c.temperature, c.recon_weight),
+        fingerprint=study.key(c.temperature, c.recon_weight, c.noise_sd),
     )
     return model.cpu().eval(), log
 
@@ -162,12 +166,13 @@ def _pair_batches(study: Study):
         rows = study.train[indices]
         at = torch.from_numpy(rows)
         batch = {"x": study.x[at], "text": study.text[at], "group": study.group[at]}
+        clean = batch["x"]
         if c.masking == "none":
-            return batch
+            return batch | {"x": risk_masks.noisy(clean, c.noise_sd, rng), "target": clean}
         peaks = [study.peaks[i] for i in rows] if study.peaks else None
         lost = risk_masks.pretraining_masks(len(at), rng, study.x.shape[2], peaks, fs, floor)
-        hidden = risk_masks.masked(batch["x"], lost, c.protocol, study.inside)
-        return batch | {"x": hidden, "target": batch["x"]}
+        hidden = risk_masks.masked(clean, lost, c.protocol, study.inside)
+        return batch | {"x": risk_masks.noisy(hidden, c.noise_sd, rng), "target": clean}
 
     return make_batch
 
@@ -211,7 +216,8 @@ def realigned(
         train_settings(c, n_steps, 128, 2e-3, eval_every=_every(n_steps)), folder,
         evaluate=monitors,
         fingerprint=study.key(
-            kind, c.temperature, c.recon_weight, c.pretrain_steps, c.pretrain_batch, c.pretrain_lr
+            kind, c.temperature, c.recon_weight, c.noise_sd, c.weight_decay, c.pretrain_steps,
+            c.pretrain_batch, c.pretrain_lr,
         ),
     )
     return model.cpu().eval(), log

@@ -119,13 +119,13 @@ def finetune(
         model, len(learn), _risk_batches(study, shuffled, learn),
         lambda m, b: risk_losses(m, b, c),
         train_settings(c, c.finetune_steps, c.finetune_batch, c.finetune_lr,
-                       **_choosing(c, len(valid))),
+                       weight_decay=c.weight_decay, **_choosing(c, len(valid))),
         folder, evaluate=_validation(study, valid, owner[valid]), batches=batches,
         names=lambda i: study.outcomes.table["ecg_id"].to_numpy()[study.train[learn[i]]].tolist(),
         fingerprint=study.key(
             study.outcomes.fingerprint, shuffled, aligned is None, c.alpha, c.protocol, c.ties,
             c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, c.temperature, c.recon_weight,
-            c.head_steps, c.head_lr, c.head_reads, study.train[valid].tolist(),
+            c.noise_sd, c.head_steps, c.head_lr, c.head_reads, study.train[valid].tolist(),
         ),
     )
     return model.cpu().eval(), log
@@ -241,11 +241,12 @@ def _risk_batches(study: Study, shuffled: bool, learn: np.ndarray | None = None)
     def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
         of, whose = torch.from_numpy(rows[indices]), torch.from_numpy(owner[indices])
         batch = {"x": study.x[of], "years": study.years[whose], "event": study.event[whose]}
-        if c.masking == "none":
-            return batch
-        lost = risk_masks.batch_mask(rng, study.x.shape[2])
-        hidden = risk_masks.masked(batch["x"], lost, c.protocol, study.inside)
-        return batch | {"x": hidden, "target": hidden if c.protocol == "reference" else batch["x"]}
+        target = hidden = batch["x"]
+        if c.masking != "none":
+            lost = risk_masks.batch_mask(rng, study.x.shape[2])
+            hidden = risk_masks.masked(target, lost, c.protocol, study.inside)
+            target = hidden if c.protocol == "reference" else target
+        return batch | {"x": risk_masks.noisy(hidden, c.noise_sd, rng), "target": target}
 
     return make_batch
 

@@ -92,6 +92,14 @@ def masked(
     return rescored(hidden, inside) if protocol == "reference" else hidden
 
 
+def noisy(x: torch.Tensor, sd: float, rng: np.random.Generator) -> torch.Tensor:
+    """x (B, C, T) plus noise of `sd` (in SDs of a lead); zeros (masked, flat, padded) stay."""
+    if not sd:
+        return x
+    noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+    return torch.where(x == 0, x, x + sd * noise)
+
+
 def rescored(x: torch.Tensor, inside: tuple[int, int] = (0, 0)) -> torch.Tensor:
     """(B, C, T) of zero mean and unit deviation per lead inside the padding; a flat lead is 0.
 
