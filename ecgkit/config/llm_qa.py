@@ -48,8 +48,9 @@ class LlmQaSettings(KitConfig):
         choices=("sound", "reference"),
     )  # fmt: skip
     llm_max_tokens: int = setting(
-        "tokens an answer may have; a model that thinks first needs hundreds", 64
-    )
+        "tokens an answer may have; a model that thinks first needs hundreds",
+        tiny=24, demo=24, paper=64,
+    )  # fmt: skip
     allow_remote_text: bool = setting(
         "text of credentialed records (MIMIC) may leave this machine; ask your data use agreement",
         False,
