@@ -132,7 +132,7 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> pd.DataFrame:
     Source: Kaplan and Meier 1958; Kalbfleisch and Prentice 2002, section 1.4.
     Raises DataError for empty, negative or non-finite times.
     """
-    time, event = np.asarray(time, dtype=float), np.asarray(event).astype(bool)
+    time, event = np.asarray(time, dtype=float), np.asarray(event) == 1
     if not len(time) or len(time) != len(event) or not np.isfinite(time).all() or time.min() < 0:
         raise DataError("Kaplan-Meier needs a finite time >= 0 and an event flag for each person.")
     times, inverse = np.unique(time, return_inverse=True)
@@ -165,7 +165,7 @@ def plot_kaplan_meier(
     `groups` (n,) holds 0, 1, ... (or booleans), `labels` one name per group.
     Raises DataError as `kaplan_meier` does.
     """
-    time, event = np.asarray(time, dtype=float), np.asarray(event).astype(bool)
+    time, event = np.asarray(time, dtype=float), np.asarray(event) == 1
     groups = np.zeros(len(time), dtype=int) if groups is None else np.asarray(groups).astype(int)
     kinds = np.unique(groups)
     names = dict(enumerate(labels if labels is not None else ["all"] if len(kinds) == 1 else []))
