@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ecgkit.models.cpu_layers import dropout, norm_leaky
+from ecgkit.models.cpu_layers import dropout, halve, norm_leaky
 from ecgkit.models.losses_risk import cox_loss
 from ecgkit.parity import risk as parity
 
@@ -118,6 +118,18 @@ def test_norm_leaky_is_batch_norm_and_leaky_relu(shape):
     norms[0].eval(), norms[1].eval()
     assert torch.equal(norm_leaky(x, norms[1]).isfinite(), torch.ones(shape, dtype=torch.bool))
     assert torch.allclose(norm_leaky(x, norms[1]), F.leaky_relu(norms[0](x)), atol=1e-5)
+
+
+def test_halving_is_max_pooling_also_where_neighbours_are_equal():
+    x = torch.randint(0, 3, (2, 4, 3, 10)).float().contiguous(memory_format=torch.channels_last)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    wanted, found = F.max_pool2d(a, (1, 2)), halve(b)
+    assert torch.equal(wanted, found)
+    upstream = torch.randn_like(wanted)
+    wanted.backward(upstream), found.backward(upstream)
+    assert torch.equal(a.grad, b.grad)
+    odd = torch.randn(1, 2, 3, 9, requires_grad=True)
+    assert torch.equal(halve(odd), F.max_pool2d(odd, (1, 2)))
 
 
 def test_dropout_drops_a_fifth_and_keeps_the_mean():

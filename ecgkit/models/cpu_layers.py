@@ -2,13 +2,15 @@
 
 PyTorch's batch norm goes through channels-last memory four numbers at a time when there are four
 channels; here the memory is read as rows of 64, whichever channels they belong to. Its dropout
-draws one random number per element; here one draw of 64 bits serves four elements. On other devices
-and in evaluation, both are PyTorch's own.
+draws one random number per element; here one draw of 64 bits serves four elements. Its max-pool
+keeps 64-bit indices. On other devices and in evaluation, all are PyTorch's own. None can be
+differentiated twice.
 
 Letters: B batch, F channels, C leads, T samples, R rows, W columns of a row (a multiple of F).
 
 Usage:
     h = norm_leaky(conv(x), batch_norm)         # F.leaky_relu(batch_norm(conv(x)))
+    h = halve(h)                                # F.max_pool2d(h, (1, 2))
     h = dropout(h, 0.2, training=True)          # F.dropout, 20.0 % +- 0.001 % of it
 """
 
@@ -45,6 +47,13 @@ def dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     keep = bits.view(torch.int16)[: x.numel()] >= cut - 2**15
     return x * (keep.view(x.shape) * (1 / (1 - cut / 2**16)))
+
+
+def halve(x: torch.Tensor) -> torch.Tensor:
+    """(B, F, C, T) -> (B, F, C, T / 2), the larger of each two samples: F.max_pool2d(x, (1, 2))."""
+    if x.device.type != "cpu" or x.shape[-1] % 2 or not x.requires_grad:
+        return F.max_pool2d(x, (1, 2))
+    return _Halve.apply(x.contiguous(memory_format=torch.channels_last))
 
 
 @torch.no_grad()
@@ -85,6 +94,28 @@ class _NormLeaky(torch.autograd.Function):
         torch.addcmul(_tiled(-scale * to_bias / n, g), g, _tiled(scale, g), out=to_x)
         to_x.addcmul_(centred, _tiled(-scale * inverse * to_weight / n, g))
         return _unrows(to_x, y), to_weight, to_bias, None
+
+
+class _Halve(torch.autograd.Function):
+    """Channels-last memory holds the two samples side by side: (B * C * T / 2, 2, F)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        b, f, c, t = x.shape
+        first, second = x.permute(0, 2, 3, 1).reshape(-1, 2, f).unbind(1)
+        ctx.save_for_backward(second > first)  # of equals the first counts, as in PyTorch
+        return torch.maximum(first, second).view(b, c, t // 2, f).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        [is_second] = ctx.saved_tensors
+        b, f, c, t = gradient.shape
+        gradient = gradient.permute(0, 2, 3, 1).reshape(-1, f)
+        out = gradient.new_empty(len(gradient), 2, f)
+        torch.mul(gradient, is_second, out=out[:, 1])
+        torch.sub(gradient, out[:, 1], out=out[:, 0])
+        return out.view(b, c, 2 * t, f).permute(0, 3, 1, 2)
 
 
 # --- rows: memory of a channels-last tensor ---

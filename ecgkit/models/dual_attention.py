@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ecgkit.models.cpu_layers import dropout, norm_leaky
+from ecgkit.models.cpu_layers import dropout, halve, norm_leaky
 from ecgkit.models.dual_attention_decoder import Decoder
 from ecgkit.types import ModelError
 
@@ -126,7 +126,7 @@ class DownBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = norm_leaky(self.conv1(x), self.bn1)
         h = norm_leaky(self.conv2(h), self.bn2)
-        return F.gelu(self.skip(F.max_pool2d(x, (1, 2))).add_(h))
+        return F.gelu(self.skip(halve(x)).add_(h))
 
 
 class TokenBlock(nn.Module):
@@ -210,7 +210,9 @@ class DualAttention(nn.Module):
         else:
             total = 2 * total
         h = total.flatten(1, 2)  # (B, D*C, N)
-        return torch.cat([self.mean_pool(h).mean(-1), self.max_pool(h).amax(-1)], dim=1), maps
+        # The mean of a linear map is the map of the mean.
+        mean = F.linear(h.mean(-1), self.mean_pool.weight[..., 0], self.mean_pool.bias)
+        return torch.cat([mean, self.max_pool(h).amax(-1)], dim=1), maps
 
 
 class DualAttentionAutoencoder(nn.Module):
@@ -297,7 +299,9 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.
 
 
 def _norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, x.shape[-1:]) * weight[:, None, None] + bias[:, None, None]
+    if len(weight) == 1:
+        return F.layer_norm(x, x.shape[-1:], weight[0], bias[0])
+    return torch.addcmul(bias[:, None, None], F.layer_norm(x, x.shape[-1:]), weight[:, None, None])
 
 
 def _filled(value: float, *shape: int) -> nn.Parameter:
