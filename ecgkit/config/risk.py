@@ -14,9 +14,9 @@ class RiskConfig(KitConfig):
 
     # --- reports and their embedding
     report_style: str = setting(
-        "seed (with confidence) | reference (as the published code)",
+        "seed (with confidence) | reference (as the published code) | prose",
         "seed",
-        choices=("seed", "reference"),
+        choices=("seed", "reference", "prose"),
     )
     zero_policy: str = setting(
         "statements of likelihood 0 ('not given'): drop (published) | keep",
@@ -27,9 +27,21 @@ class RiskConfig(KitConfig):
     )
     zero_confidence: float = setting("confidence of kept zero-likelihood statements", 0.5)
     text_encoder: str = setting(
-        "'' = offline stand-in (TF-IDF + SVD); or a BERT by hub id or folder",
+        "'' = small encoder trained in place; stand-in = TF-IDF + SVD; or an encoder by hub id or "
+        "folder",
         "",
     )
+    text_pooling: str = setting(
+        "'' = published for REPORT_STYLE=reference, else mean | published (padding averaged in) | "
+        "mean | cls", "", choices=("", "published", "mean", "cls"),
+    )  # fmt: skip
+    normalise_confidence: bool = setting(
+        "divide a report's confidences by their sum (published)", True
+    )
+    translator: str = setting(
+        "of the free-text reports: '' = glossary, word by word | none | endpoint | a MarianMT by "
+        "hub id or folder", "",
+    )  # fmt: skip
 
     # --- network
     input_kind: str = setting(
