@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ecgkit.features.risk_input import pad_centre, padded_length, risk_input, zscore_leads
+from ecgkit.features.risk_input import (
+    beats_of,
+    clean_beats,
+    has_no_input,
+    pad_centre,
+    padded_length,
+    risk_input,
+    zscore_leads,
+)
 from ecgkit.models.dual_attention import (
     DualAttentionAutoencoder,
     DualAttentionConfig,
@@ -235,3 +243,75 @@ def test_risk_input_of_beats_and_of_noise_without_beats(tiny_cohort):
     assert strip.shape == (4, 12, 1024)
     with pytest.raises(DataError, match="beat or strip"):
         risk_input(signals, 100, 128, "beats")
+
+
+def strip_of_beats(fs, at_s, ectopic=(), seconds=10.0):
+    """(12, T) mV: narrow beats at the given seconds, broad inverted ones where `ectopic`."""
+    t = np.arange(round(seconds * fs)) / fs
+    lead = np.zeros(len(t))
+    for i, r in enumerate(at_s):
+        sign, width = (-1.5, 0.05) if i in ectopic else (1.0, 0.015)
+        lead += sign * np.exp(-0.5 * ((t - r) / width) ** 2)
+        lead += 0.3 * np.exp(-0.5 * ((t - r - 0.3) / 0.05) ** 2)
+    return np.linspace(0.5, 1.5, 12)[:, None] * lead
+
+
+@pytest.mark.parametrize("fs, n_samples", [(500, 608), (100, 128)])
+def test_clean_beats_leave_out_what_is_unlike_and_count_it(fs, n_samples):
+    rng = np.random.default_rng(0)
+    at = np.arange(0.8, 9, 0.85)
+    signals = np.stack([strip_of_beats(fs, at), strip_of_beats(fs, at, ectopic=(2, 5, 6)),
+                        np.zeros((12, 10 * fs)), rng.normal(size=(12, 10 * fs))])  # fmt: skip
+    signals[:2] += 0.01 * rng.normal(size=signals[:2].shape)
+    signals[0, 4] = np.nan  # one lead is missing; the beats are those of the others
+    found = clean_beats(signals, fs)
+    assert found.used.tolist()[:3] == [len(at), len(at) - 3, 0] and found.found[0] == len(at)
+    assert found.flagged.tolist() == [False, False, True, True] and found.found[2] == 0
+    assert found.beats.shape == (4, 12, round(1.2 * fs))
+    single = strip_of_beats(fs, [0.4], seconds=1.2)
+    assert np.abs(found.beats[1] - single).max() < 0.15
+    assert np.isnan(found.beats[2]).all() and np.isfinite(found.beats[3]).all()
+    x = risk_input(signals, fs, n_samples, least_likeness=0.8)
+    assert x.shape == (4, 12, n_samples) and not x[0, 4].any()
+    assert has_no_input(x).tolist() == [False, False, True, False]
+
+
+def test_alignment_sharpens_beats_found_a_little_beside_their_peak(monkeypatch):
+    from ecgkit.features import risk_input as module
+
+    fs, rng = 500, np.random.default_rng(0)
+    signals = strip_of_beats(fs, np.arange(0.8, 9, 0.85))[None]
+    exact = module.find_beats(signals, fs)
+    moved = exact.sample + rng.integers(-8, 9, len(exact.sample))
+    monkeypatch.setattr(module, "find_beats", lambda *_: module.Beats(exact.record, moved, 1, fs))
+    apart, aligned = beats_of(signals, fs), clean_beats(signals, fs).beats
+    assert aligned.max() > 1.49 > apart.max() + 0.005
+
+
+def test_no_records_and_strips_too_short_for_a_beat_give_no_beats():
+    short = clean_beats(np.random.default_rng(0).normal(size=(2, 12, 60)), 100)
+    assert short.flagged.all() and np.isnan(short.beats).all()
+    assert clean_beats(np.zeros((0, 12, 1000)), 100).beats.shape == (0, 12, 120)
+
+
+def test_one_lead_moves_only_its_own_attention_over_time():
+    """The per-lead stem: tokens of the other leads, and their attention maps, stay as they were."""
+    model = small(stem="per_lead")
+    x = torch.randn(2, 12, 64)
+    changed = x.clone()
+    changed[:, 7] += torch.randn(2, 64)
+    with torch.no_grad():
+        a, b = (model.encode(v, return_attention=True, return_stages=True) for v in (x, changed))
+        tokens = [model.attention.time(v["resnet"].permute(2, 0, 3, 1))[0] for v in (a, b)]
+    moved = (tokens[0] - tokens[1]).abs().amax(dim=(1, 2, 3))  # (C,)
+    maps = (a["time_attention"] - b["time_attention"]).abs().amax(dim=(0, 2, 3))
+    for by_lead in (moved, maps):
+        assert by_lead[7] > 1e-4 and not np.delete(by_lead.numpy(), 7).any()
+    assert not torch.equal(a["lead_attention"], b["lead_attention"])
+
+
+def test_attention_can_be_asked_for_in_training_with_dropout():
+    model = small(dropout=0.5).train()
+    out = model(torch.randn(4, 12, 64), return_attention=True)
+    for name in ("lead_attention", "time_attention"):  # the maps are those before dropout
+        assert torch.allclose(out[name].sum(-1), torch.ones(()), atol=1e-5)
