@@ -146,12 +146,10 @@ def _aligned(signals: np.ndarray, beats: Beats, median: np.ndarray) -> Beats:
     reach, half = round(REACH_S * beats.fs), round(QRS_S * beats.fs)
     r = round(BEFORE_S * beats.fs)
     template = median[..., r - half : r + half + 1][beats.record]  # (N, C, W)
-    shifts = np.arange(-reach, reach + 1)
-    fit = np.stack([
-        _correlation(_around(signals, beats, shift - half, 2 * half + 1), template)
-        for shift in shifts
-    ])  # (S, N)  # fmt: skip
-    best = shifts[np.nan_to_num(fit, nan=-1.0).argmax(axis=0)] if len(beats.sample) else 0
+    width = 2 * half + 1
+    wide = _around(signals, beats, -half - reach, width + 2 * reach)
+    fit = [_correlation(wide[..., i : i + width], template) for i in range(2 * reach + 1)]
+    best = np.nan_to_num(np.stack(fit), nan=-1.0).argmax(axis=0) - reach  # (N,)
     return Beats(beats.record, beats.sample + best, beats.n_records, beats.fs)
 
 
@@ -171,5 +169,6 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(N, C, W) twice -> (N,) over leads and samples, each lead without its mean; a lead with a
     missing sample does not count."""
     a, b = (np.nan_to_num(x - x.mean(axis=-1, keepdims=True)) for x in (a, b))
+    product, *energies = (np.einsum("ncw,ncw->n", *pair) for pair in ((a, b), (a, a), (b, b)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (a * b).sum((1, 2)) / np.sqrt((a**2).sum((1, 2)) * (b**2).sum((1, 2)))
+        return product / np.sqrt(energies[0] * energies[1])
