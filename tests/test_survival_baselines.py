@@ -1,10 +1,10 @@
 """Cox regression, hazard ratios and log-rank against lifelines; baselines, ladder, figures."""
 
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from lifelines import CoxPHFitter
 
 from ecgkit.config.risk import RiskConfig
 from ecgkit.data.outcomes import open_outcomes
@@ -20,7 +20,7 @@ from ecgkit.tasks.survival_decision import net_benefit
 from ecgkit.tasks.survival_evaluation import evaluate
 from ecgkit.tasks.survival_metrics import fit_cox, tertiles
 from ecgkit.tasks.survival_tests import hazard_ratios, log_rank
-from ecgkit.types import ConfigError, DataError
+from ecgkit.types import DataError
 
 
 def drawn(n=400, seed=0, tied=False):
@@ -32,20 +32,15 @@ def drawn(n=400, seed=0, tied=False):
     return x, np.ceil(time) if tied else time, event
 
 
-@pytest.fixture
-def lifelines():
-    return pytest.importorskip("lifelines", reason="lifelines comes with ecgkit[survival]")
-
-
 # --- Cox ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_newton_agrees_with_lifelines(lifelines, tied):
+def test_newton_agrees_with_lifelines(tied):
     x, time, event = drawn(tied=tied)
     fit = cox_newton(x, time, event)
     table = pd.DataFrame(x).assign(time=time, event=event)
-    theirs = lifelines.CoxPHFitter().fit(table, "time", "event")
+    theirs = CoxPHFitter().fit(table, "time", "event")
     assert np.allclose(fit.beta, theirs.params_, atol=1e-4)
     assert np.allclose(fit.se, theirs.standard_errors_, rtol=1e-4)
     assert fit.log_likelihood == pytest.approx(theirs.log_likelihood_, abs=1e-5)
@@ -87,7 +82,7 @@ def test_intervals_hold_the_true_ratios_as_often_as_they_say():
 # --- lifelines' tests -----------------------------------------------------------------------------
 
 
-def test_hazard_ratios_say_why_there_is_none(lifelines):
+def test_hazard_ratios_say_why_there_is_none():
     x, time, event = drawn()
     table = pd.DataFrame(x, columns=["age", "mi", "af"])
     table = table.assign(nobody=0.0, twin=2 * table["mi"], gaps=np.nan, safe=0.0, all_ill=event)
@@ -106,7 +101,7 @@ def test_hazard_ratios_say_why_there_is_none(lifelines):
     assert nothing["hr"].isna().all() and nothing["note"].str.contains("no event").all()
 
 
-def test_log_rank_across_thirds(lifelines):
+def test_log_rank_across_thirds():
     x, time, event = drawn()
     test = log_rank(time, event, tertiles(x[:, 0], x[:, 0]))
     assert test["p"] < 0.01 and test["df"] == 2
@@ -114,17 +109,6 @@ def test_log_rank_across_thirds(lifelines):
     for groups, code in ((np.zeros(400), event), (np.arange(400) % 2, np.zeros(400))):
         none = log_rank(time, code, groups)
         assert np.isnan(none["p"]) and none["note"] in figures.p_words(none)
-
-
-def test_without_lifelines_the_error_names_the_extra(monkeypatch):
-    x, time, event = drawn(40)
-    monkeypatch.setitem(sys.modules, "lifelines", None)
-    for call in (
-        lambda: log_rank(time, event, np.arange(40) % 2),
-        lambda: hazard_ratios(pd.DataFrame(x[:, :1]), time, event),
-    ):
-        with pytest.raises(ConfigError, match=r"pip install ecgkit\[survival\]"):
-            call()
 
 
 # --- baselines ------------------------------------------------------------------------------------
@@ -215,7 +199,7 @@ def test_pr_interval_against_the_simulator(tiny_cohort):
     assert np.isnan(pr_interval(np.zeros((2, 12, 500)), 100)).all()
 
 
-def test_one_call_says_everything_about_a_risk(lifelines):
+def test_one_call_says_everything_about_a_risk():
     x, time, event = drawn(600)
     risk, half = x @ [0.6, 0.4, 0.8], slice(0, 300)
     rest = slice(300, None)

@@ -67,7 +67,7 @@ def evaluate(
     """Log risks (n,), follow-up in years and event codes of both parts -> Evaluation.
 
     The decision curve is drawn at the last time of `at`. Raises DataError for bad follow-up and
-    where training has no event, ConfigError without lifelines.
+    where training has no event.
     """
     at = tuple(float(t) for t in at)
     baseline = breslow(risk_train, years_train, event_train)
