@@ -157,7 +157,7 @@ def save_risk(folder: str | Path, model: RiskModel, study, cohort) -> Path:
     body = {
         "format": FORMAT, "about": scorer.about,
         "network": dataclasses.asdict(model.autoencoder.config),
-        "head_units": model.head.out.in_features,
+        "head": model.head_sizes,
         "input": {
             "kind": scorer.kind, "samples": scorer.n_samples, "fs": spec.fs,
             "record_samples": spec.n_samples, "align": spec.align, "leads": spec.leads,
@@ -179,7 +179,7 @@ def load_risk(folder: str | Path) -> RiskScorer:
         body = json.loads((folder / NAME).read_text(encoding="utf-8"))
         if body["format"] != FORMAT:
             raise ValueError(f"format {body['format']}, expected {FORMAT}")
-        model = RiskModel(DualAttentionConfig(**body["network"]), body["head_units"])
+        model = RiskModel(DualAttentionConfig(**body["network"]), **body["head"])
         model.load_state_dict(load_file(str(folder / MODEL)))
         with np.load(folder / BASELINE) as file:
             baseline = Baseline(file["times"], file["log_hazard"])
