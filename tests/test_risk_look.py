@@ -260,7 +260,7 @@ def test_lead_order_and_millivolts_do_not_matter(saved, tiny_cohort):
 
 def test_no_patient_is_written(saved, study):
     body = json.loads((saved / "risk.json").read_text())
-    assert set(body) == {"format", "about", "network", "head_units", "input"}
+    assert set(body) == {"format", "about", "network", "head", "input"}
     with np.load(saved / "baseline.npz") as file:
         assert set(file.files) == {"times", "log_hazard", "scores", "horizon"}
         assert (np.diff(file["scores"]) >= 0).all()  # sorted, so no row says who it was
