@@ -7,7 +7,7 @@ closes; and the log-rank test between tertiles of its risk (cut at the training 
 The cohort and its outcomes are the same for all seeds, which train. Parameters of the notebook can
 be given as NAME=VALUE. The settings were chosen on COHORT_SEED=7; the default cohort is another.
 
-Usage: python benchmarks/risk_learning.py --seeds 0 1 2 3 4 [FINETUNE_STEPS=80 ...]
+Usage: python benchmarks/risk_learning.py [COHORT_SEED=7 ...] --seeds 0 1 2 3 4
 The last line is JSON: share_closed per seed, median, events, the largest log-rank p, seconds.
 """
 
