@@ -52,6 +52,28 @@ RISK = (
     Discrepancy(
         "risk_masked_target", "HF risk", "reconstruction target", "the unmasked ECG",
         "the masked ECG, so nothing is ever filled in", "risk 5.2",
+        "07 PROTOCOL = paper | reference",
+    ),
+    Discrepancy(
+        "risk_mask_order", "HF risk", "masking and z-scoring", "not said",
+        "masked first, scored afterwards: what is left grows, what is masked leaves zero",
+        "risk 5.6", "07 PROTOCOL = paper | reference",
+        "dropping half a lead makes the other half 1.4 times as large",
+    ),
+    Discrepancy(
+        "risk_batches", "HF risk", "batches of fine-tuning", "128, stratified by event",
+        "a fold of n over 128 parts is a batch: of other sizes, one alone, or without an event",
+        "risk 3", "07 PROTOCOL = paper | reference",
+        "320 people: 2 batches of 160; 250: one batch; 100: an assertion fails",
+    ),
+    Discrepancy(
+        "risk_mask_floor", "HF risk", "shortest window masked around an R peak", "80 to 180 ms",
+        "no shorter than 80 samples, which at 100 Hz is 800 ms", "risk 2",
+        "07 PROTOCOL = paper | reference",
+    ),
+    Discrepancy(
+        "risk_cv_sd", "HF risk", "spread given beside the C-index", "standard deviation",
+        "the mean over seeds of the SD of two folds", "risk 3", "tasks.risk_cv.cv_summary gives both",
     ),
     Discrepancy(
         "risk_report_pooling", "HF risk", "pooling of a statement's tokens", "not said",
