@@ -73,7 +73,8 @@ RISK = (
     ),
     Discrepancy(
         "risk_cv_sd", "HF risk", "spread given beside the C-index", "standard deviation",
-        "the mean over seeds of the SD of two folds", "risk 3", "tasks.risk_cv.cv_summary gives both",
+        "the mean over seeds of the SD of two folds", "risk 3",
+        "tasks.risk_cv.cv_summary gives both",
     ),
     Discrepancy(
         "risk_report_pooling", "HF risk", "pooling of a statement's tokens", "not said",
