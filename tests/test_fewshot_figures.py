@@ -339,10 +339,6 @@ def test_what_cannot_be_scored_is_counted_by_type():
     assert "10.0% (5 of 50)" in words(figure)
 
 
-def test_a_prompt_card_escapes_everything_and_says_right_or_wrong_in_words():
-    card = llm_qa_figures.prompt_card("<script>alert(1)</script> $5", "<b>yes", "yes", "no", "m<")
-    assert "<script>" not in card.data and "&lt;script&gt;" in card.data
-    assert "<b>yes" not in card.data
-    assert "wrong" in card.data and "not for diagnosis" in card.data and "m&lt;" in card.data
+def test_a_prompt_is_drawn_as_it_is_and_says_right_or_wrong_in_words():
     figure = drawn(llm_qa_figures.plot_prompt("costs $5 and $6", "yes", "yes", "no"))
     assert "True answer: no" in words(figure)

@@ -148,44 +148,6 @@ def plot_adaptation(
 
 
 @style.in_style
-def plot_before_after(
-    gains: Mapping[str, Mapping[str, float]],
-    ylabel: str = "Exact match",
-    chance: float | None = 0.5,
-    title: str = "",
-    simulated: bool = False,
-) -> Figure:
-    """A pair of bars per group, before and after adaptation; above, the paired gain with its 95 %
-    interval.
-
-    `gains`: group -> before, after, gain, low, high, n.
-    """
-    figure, ax = style.new_figure(1, 1, (1.9 * len(gains) + 2.2, 3.8))
-    for x, row in enumerate(gains.values()):
-        for shift, when, colour in (
-            (-0.2, "before", style.MUTED),
-            (0.2, "after", style.COLOURS[0]),
-        ):
-            ax.bar(x + shift, row[when], 0.36, color=colour, label=when if x == 0 else None)
-            ax.text(x + shift, row[when] + 0.01, f"{row[when]:.2f}", ha="center", fontsize=8)
-        ax.text(
-            x,
-            max(row["before"], row["after"]) + 0.09,
-            f"{row['gain']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
-            ha="center",
-            fontsize=8,
-        )
-    if chance is not None:
-        ax.axhline(chance, color=style.INK, linestyle=":", linewidth=1)
-    counts = [f"{name}\n{int(row['n'])} episodes" for name, row in gains.items()]
-    ax.set_xticks(range(len(gains)), counts)
-    ax.set(ylabel=ylabel, ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
-    ax.set_title(style.mark_simulated(title, simulated))
-    ax.legend(loc="upper left", ncols=2)
-    return figure
-
-
-@style.in_style
 def plot_mapper_attention(attention: Mapping[str, np.ndarray], title: str = "") -> Figure:
     """Attention of the mapper's soft tokens (rows) over its inputs (columns; the last is the ECG),
     one panel per entry.
@@ -220,18 +182,3 @@ def plot_mapper_attention(attention: Mapping[str, np.ndarray], title: str = "") 
     figure.colorbar(image, ax=axes[0], label="weight")
     figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
-
-
-def gains_table(gains: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Before, after and paired gain with its interval, one row per score."""
-    rows = [
-        (
-            name,
-            row["before"],
-            row["after"],
-            f"{row['gain']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]",
-            int(row["n"]),
-        )
-        for name, row in gains.items()
-    ]
-    return pd.DataFrame(rows, columns=["score", "before", "after", "gain", "episodes"])

@@ -4,20 +4,19 @@ the published matching can never score, and an example prompt as a card.
 Usage:
     plot_llm_types(results.scores, simulated=True)             # tasks.llm_qa_scores.score_table
     plot_unreachable(results.never)                            # tasks.llm_qa_scores.unreachable
-    prompt_card(prompt, reply, parsed="yes", gold="no")        # as a cell's last expression
+    plot_prompt(prompt, reply, parsed="yes", gold="no")
 """
 
 from __future__ import annotations
 
 import textwrap
-from html import escape
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ecgkit.reports import style
-from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError
+from ecgkit.types import DataError
 
 _MARKERS = "osDv^P"
 _LONGEST = 6000  # letters of a prompt on its card
@@ -106,34 +105,6 @@ def plot_unreachable(
     ax.grid(axis="x")
     _title(figure, title, simulated)
     return figure
-
-
-def prompt_card(
-    prompt: str, reply: str, parsed: str = "", gold: str = "", model: str = "",
-    simulated: bool = False,
-):
-    """A card of one prompt and its reply as HTML, everything escaped: what the model was told, what
-    it said, what the parser read, the true answer, and whether they agree (in words).
-    """
-    from IPython.display import HTML
-
-    shown = prompt if len(prompt) <= _LONGEST else f"{prompt[:_LONGEST]} ... (cut)"
-    verdict = "" if not gold else "right" if parsed == gold else "wrong"
-    rows = [("Reply", reply or "(none)"), ("Read as", parsed), ("True answer", gold),
-            ("Verdict", verdict)]  # fmt: skip
-    cells = "".join(
-        f"<tr><th style='text-align: left; padding-right: 12px; vertical-align: top'>{name}</th>"
-        f"<td style='text-align: left; white-space: pre-wrap'>{escape(value)}</td></tr>"
-        for name, value in rows
-        if value
-    )
-    head = f"Prompt{f' to {escape(model)}' if model else ''}"
-    note = style.mark_simulated(NOT_FOR_DIAGNOSIS, simulated)
-    box = "border: 1px solid #cccccc; padding: 10px 14px; max-width: 900px"
-    return HTML(
-        f"<div style='{box}'><b>{head}</b><pre style='white-space: pre-wrap; background: #f7f7f7; "
-        f"padding: 8px'>{escape(shown)}</pre><table>{cells}</table><em>{escape(note)}</em></div>"
-    )
 
 
 @style.in_style

@@ -9,6 +9,7 @@ Usage:
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 from ecgkit.data.ecgqa import open_questions
@@ -51,6 +52,22 @@ def ask_model(
         return run_llm_qa(config, cohort, questions, classifier, folder, client)
     finally:
         close()
+
+
+def example(results: Results, folder: str | Path) -> dict[str, str] | None:
+    """prompt, reply, parsed and gold of the first question that was answered; None where there is
+    none, or its prompt was not written down (credentialed records).
+    """
+    answered = results.table[results.table["answered"]]
+    path = Path(folder) / "prompts.jsonl"
+    if answered.empty or not path.exists():
+        return None
+    row = answered.iloc[0]
+    prompts = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    prompt = next(line["prompt"] for line in prompts if line["key"] == row["prompt"])
+    parsed, gold = (", ".join(sorted(x)) if not isinstance(x, str) else x
+                    for x in (row["parsed"], row["gold"]))  # fmt: skip
+    return {"prompt": prompt, "reply": row["reply"], "parsed": parsed, "gold": gold or "none"}
 
 
 def metrics_of(results: Results) -> dict[str, dict]:
