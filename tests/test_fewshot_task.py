@@ -84,15 +84,16 @@ def test_overfits_one_episode(parts, questions, reader, tiny_cohort, config):
     torch.manual_seed(0)
     mapper = build_mapper("attention", 64, reader.width, n_heads=4, dropout=0.0)
     positions = task.positions([parts.train[0]])
-    optimiser = torch.optim.AdamW(mapper.parameters(), lr=2e-2)
-    losses = []
-    for _ in range(120):
+    optimiser, first = torch.optim.AdamW(mapper.parameters(), lr=1e-2), None
+    for _ in range(300):  # ends when it is learnt: the path hangs on the last digit
         out = fewshot_train.meta_loss(task, mapper, positions, quick)
+        first = first or out["loss"].item()
+        if out["loss"] < 0.1 * first and out["exact"] == 1:
+            break
         optimiser.zero_grad()
         out["loss"].backward()
         optimiser.step()
-        losses.append(out["loss"].item())
-    assert losses[-1] < 0.1 * losses[0] and out["exact"] == 1
+    assert out["loss"] < 0.1 * first and out["exact"] == 1
     answers, attention = fewshot_eval.adapt_one(task, mapper, parts.train[0], quick)
     assert (answers["after"] == answers["true"]).all()
     assert attention["after"].shape == (4, 5)
