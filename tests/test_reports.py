@@ -323,7 +323,7 @@ def test_shapes_that_do_not_fit_are_sentences():
 
 def test_search_among_the_held_out_patients_of_a_study(tiny_cohort):
     """Untrained: rows, groups and reports belong together, and nothing is said of training."""
-    config = RiskConfig.from_params({"preset": "tiny"})
+    config = RiskConfig.from_params({"preset": "tiny", "zero_policy": "drop"})
     outcomes = open_outcomes(config, tiny_cohort)
     codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
     book = embed_reports(codes, tiny_cohort.statements, report_encoder.stand_in_embedder(16))
