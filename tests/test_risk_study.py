@@ -8,7 +8,7 @@ import torch
 from ecgkit.config.risk import RiskConfig
 from ecgkit.data.outcomes import open_outcomes
 from ecgkit.reports import risk_figures
-from ecgkit.tasks import risk, risk_finetune
+from ecgkit.tasks import risk, risk_finetune, risk_study
 from ecgkit.tasks.metrics import harrell_c
 from ecgkit.text.reports import (
     aggregate,
@@ -211,3 +211,12 @@ def test_any_bert_folder_embeds_statements(tmp_path):
     published, _ = text_embedder(str(tmp_path), "reference")
     assert not np.allclose(published(texts), embed(texts), atol=1e-3)
     assert "stand-in" in text_embedder("")[1]
+
+
+def test_ecgs_without_anything_to_read_are_named(tiny_cohort):
+    rows = np.array([4, 2, 7])
+    x = torch.ones(3, 12, 16)
+    assert risk_study.empty_notes(x, tiny_cohort, rows) == []
+    x[1] = 0
+    (note,) = risk_study.empty_notes(x, tiny_cohort, rows)
+    assert note.startswith("1 of 3") and str(tiny_cohort.table["ecg_id"].iloc[2]) in note

@@ -61,6 +61,11 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def credentialed(self) -> bool:
+        """Whether text about its ECGs must stay on this machine: that of MIMIC's real records."""
+        return self.name.startswith("mimic") and not self.simulated
+
     def rows(self, split: str) -> np.ndarray:
         """Rows of "train" (folds 1-8), "valid" (9) or "test" (10)."""
         return splits.rows_of_split(self.table, split)

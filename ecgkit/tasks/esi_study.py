@@ -76,7 +76,7 @@ def prepare(config: EsiConfig, cohort) -> Study:
     Raises DataError when there is no ECG to train on, or none with a caption.
     """
     mixture = open_mixture(config, cohort)
-    credentialed = any(is_credentialed(cohort) for cohort in mixture.cohorts)
+    credentialed = any(cohort.credentialed for cohort in mixture.cohorts)
     assistant = open_assistant(config, credentialed=credentialed)
     captions = _captions(config, mixture, assistant)
     train = mixture.train[[bool(captions.full[i].strip()) for i in mixture.train]]
@@ -94,11 +94,6 @@ def prepare(config: EsiConfig, cohort) -> Study:
     return Study(
         config, cohort, mixture, train, caption_of, assistant, captions, tokenizer, tokens, model
     )
-
-
-def is_credentialed(cohort) -> bool:
-    """Whether text about its ECGs must not leave this machine: that of MIMIC's real records."""
-    return cohort.name.startswith("mimic") and not cohort.simulated
 
 
 def _captions(config: EsiConfig, mixture: Mixture, assistant: Assistant | None) -> Captions:

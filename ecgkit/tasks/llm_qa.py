@@ -130,11 +130,6 @@ def open_endpoint(
     return PacedClient(server.url, server.name, key_env="", **options), server.stop
 
 
-def is_credentialed(cohort) -> bool:
-    """Whether text about its ECGs must stay on this machine: that of MIMIC's real records."""
-    return cohort.name.startswith("mimic") and not cohort.simulated
-
-
 # --- the study ------------------------------------------------------------------------------------
 
 
@@ -150,7 +145,7 @@ def run_llm_qa(
     machine, and DataError as `sample_by_type` does.
     """
     folder = Path(folder)
-    classifier, credentialed = as_classifier(bound_or_model), is_credentialed(cohort)
+    classifier, credentialed = as_classifier(bound_or_model), cohort.credentialed
     close: Callable[[], None] = lambda: None  # noqa: E731
     if client is None:
         client, close = open_endpoint(config, local, folder, credentialed)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ecgkit.data.ecgqa import open_questions
 from ecgkit.data.grounding import read_grounding
-from ecgkit.tasks.llm_qa import PUBLISHED, Results, is_credentialed, open_endpoint, run_llm_qa
+from ecgkit.tasks.llm_qa import PUBLISHED, Results, open_endpoint, run_llm_qa
 from ecgkit.tasks.llm_qa_findings import Classifier, load_classifier
 from ecgkit.tasks.llm_qa_scores import OVERALL
 from ecgkit.types import KitError
@@ -46,7 +46,7 @@ def ask_model(
     tokenizer).
     """
     client, close = open_endpoint(
-        config, local, folder, is_credentialed(cohort), positions=LOCAL_POSITIONS
+        config, local, folder, cohort.credentialed, positions=LOCAL_POSITIONS
     )
     try:
         return run_llm_qa(config, cohort, questions, classifier, folder, client)

@@ -19,7 +19,7 @@ import torch
 from ecgkit.config import short_hash
 from ecgkit.data.outcomes import Outcomes, ecg_factors
 from ecgkit.features.rhythm import find_beats
-from ecgkit.features.risk_input import BEAT_SECONDS, padded_length, risk_input
+from ecgkit.features.risk_input import BEAT_SECONDS, has_no_input, padded_length, risk_input
 from ecgkit.models.dual_attention import DualAttentionAutoencoder, DualAttentionConfig
 from ecgkit.tasks.engine import TrainSettings
 from ecgkit.text.reports import ReportBook
@@ -107,8 +107,18 @@ def prepare(config, cohort, outcomes: Outcomes, book: ReportBook) -> Study:
         event=torch.from_numpy(outcomes.event).float(), train=train, test=test,
         findings=ecg_factors(codes, cohort.statements).to_numpy(),
         fingerprint=short_hash([cohort.fingerprint, rows[train].tolist(), vectors]),
-        notes=tuple(follow_up_notes(config, outcomes, train, test)),
+        notes=(*follow_up_notes(config, outcomes, train, test), *empty_notes(x, cohort, rows)),
     )
+
+
+def empty_notes(x: torch.Tensor, cohort, rows: np.ndarray) -> list[str]:
+    """A sentence naming the ECGs of whose input (n, C, T) nothing is left; [] without any."""
+    empty = cohort.table["ecg_id"].to_numpy()[rows[has_no_input(x)]]
+    if not len(empty):
+        return []
+    shown = ", ".join(map(str, empty[:5])) + (" ..." if len(empty) > 5 else "")
+    return [f"{len(empty)} of {len(rows)} ECGs show nothing the network can read (no beat, flat) "
+            f"and get the score of an empty ECG: {shown}."]  # fmt: skip
 
 
 # --- outcomes -------------------------------------------------------------------------------------
