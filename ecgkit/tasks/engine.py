@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model
 
 from ecgkit import runtime
 from ecgkit.tasks import training_files
@@ -260,7 +260,7 @@ class _Loop:
         if self.best is None or sign * row[name] > sign * self.best["value"]:
             self.best, self.waited = {"step": self.step, "value": row[name]}, 0
             if self.accelerator.is_main_process:
-                save_model(self.bare_model, str(self.folder / training_files.BEST))
+                training_files.save_weights(self.bare_model, self.folder / training_files.BEST)
         else:
             self.waited += 1
 
@@ -301,7 +301,8 @@ class _Loop:
                              for k in saved["sums"]}
         if self.accelerator.is_main_process:
             lines = [json.dumps(row) + "\n" for row in self.rows]
-            (self.folder / "log.jsonl").write_text("".join(lines))
+            with runtime.replacing(self.folder / "log.jsonl") as scratch:
+                scratch.write_text("".join(lines))
 
     def _finish(self) -> TrainLog:
         if self.settings.keep == "best" and self.best:
@@ -320,7 +321,8 @@ class _Loop:
         self.bare_model.eval()
         table = pd.DataFrame(self.rows)
         if self.accelerator.is_main_process:
-            table.to_csv(self.folder / "log.csv", index=False)
+            with runtime.replacing(self.folder / "log.csv") as scratch:
+                table.to_csv(scratch, index=False)
         if self.writer:
             self.writer.close()
         return TrainLog(table, finished, self.spent, best=self.best)

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_model, save_model
 
+from ecgkit import runtime
 from ecgkit.config import short_hash
 from ecgkit.tasks.training_parts import TrainLog, TrainSettings
 
@@ -48,10 +49,17 @@ def load_finished(model, folder: Path, key: str) -> TrainLog | None:
 
 
 def save_finished(model, folder: Path, record: dict) -> None:
-    save_model(model, str(folder / MODEL))
-    (folder / "done.json").write_text(json.dumps(record))
+    save_weights(model, folder / MODEL)
+    with runtime.replacing(folder / "done.json") as scratch:
+        scratch.write_text(json.dumps(record))
     for name in ("state", "state.old", "state.part"):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def save_weights(model, path: Path) -> None:
+    """`model` as safetensors; a kill or a full disk leaves the file that stood there, or none."""
+    with runtime.replacing(path) as scratch:
+        save_model(model, str(scratch))
 
 
 def save_state(accelerator, folder: Path, schedule, progress: dict) -> None:
