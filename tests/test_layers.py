@@ -8,6 +8,7 @@ import ecgkit
 PACKAGE = Path(ecgkit.__file__).parent
 LAYERS = [
     "types",
+    "colab",
     "signal",
     "config",
     "runtime",
@@ -19,6 +20,7 @@ LAYERS = [
     "tasks",
     "reports",
     "parity",
+    "exercises",
     "runner",
     "sweep_file",
     "sweeps",
