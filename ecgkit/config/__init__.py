@@ -19,10 +19,16 @@ CONFIGS: dict[str, type[KitConfig]] = {
     "07_risk_finetuning": RiskConfig,
     "08_replication_report": KitConfig,
 }
+# What can be run by name. Without names, the notebooks above run; the exercises' solutions read
+# their run folder.
+SOLUTIONS = "solutions"
+RUNNABLE: dict[str, type[KitConfig]] = CONFIGS | {SOLUTIONS: KitConfig}
 
 __all__ = [
     "CONFIGS",
     "PRESETS",
+    "RUNNABLE",
+    "SOLUTIONS",
     "BaselinesConfig",
     "EsiConfig",
     "EsiEvalConfig",
