@@ -9,13 +9,13 @@ from ecgkit.exercises.base import exercise
     "00.1",
     "QRS duration of the blocked heart in ms",
     unit="ms",
-    tolerance=15,
-    why="At 50 mm/s a small square is 20 ms, so a third of a square is as close as an eye can get; "
+    tolerance=30,
+    why="A small square is 20 ms here, and an eye is rarely off by more than one and a half; "
     "120 ms and more is a complete block.",
     hints=(
         "Count the small squares from where the QRS leaves the line to where it meets the ST "
         "segment, in the lead where it is broadest. How long is one square at the paper's speed?",
-        "The heading of the figure states the speed: at 50 mm/s, 1 mm is 1/50 s.",
+        "The line below the paper states the speed: at 50 mm/s, a large square of 5 mm is 1/10 s.",
     ),
     slips={
         "That is the duration at 25 mm/s: at 50 mm/s the trace is drawn twice as wide, so each "
