@@ -48,6 +48,10 @@ class FewShotConfig(EpisodeSettings, LlmQaSettings):
     )
     shots: str = setting("support sizes K of the comparison by K, blank-separated", "1 3 5")
     # --- mapper -----------------------------------------------------------------------------------
+    encoder_from: str = setting(
+        "frozen ECG encoder: '' = notebook 04 of this run; a folder that it wrote; or a published "
+        "ESI, W2V + CMSC (+ RLM) or ECG-FM, file or hub id", "",
+    )  # fmt: skip
     mapper: str = setting(
         "attention (published) | mlp | linear | perceiver", "attention", choices=MAPPERS
     )

@@ -1,4 +1,5 @@
-"""ECG encoders by name, and on disk: ConvNeXt, XResNet or ViT, all with the same contract.
+"""ECG encoders by name, and on disk: ConvNeXt, XResNet, ViT, or a published transformer in
+segments, all with the same contract.
 
 An encoder has `.width` (E), maybe `.token_width` (E_t), and maps (B, C, T) mV to {"embedding": (B,
 E), "tokens": (B, P, E_t)}.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ecgkit.models import convnext, vit1d, xresnet
+from ecgkit.models import convnext, segment_encoder, vit1d, xresnet
 from ecgkit.models.checkpoints import load_into
 from ecgkit.models.registry import make_config
 from ecgkit.types import ModelError
@@ -30,6 +31,7 @@ KINDS = {  # as config.json names them
     "convnext1d": (convnext.ConvNeXt1D, convnext.ConvNeXtConfig),
     "xresnet1d": (xresnet.XResNet1D, xresnet.XResNetConfig),
     "vit1d": (vit1d.ViT1D, vit1d.ViTConfig),
+    "segments": (segment_encoder.SegmentEncoder, segment_encoder.SegmentConfig),
 }
 
 
@@ -76,9 +78,11 @@ def save_encoder(encoder: nn.Module, folder: str | Path, **notes) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
-    save_file(state, str(folder / "model.safetensors"))
+    with replacing(folder / "model.safetensors") as scratch:
+        save_file(state, str(scratch))
     body = {"kind": kind, **dataclasses.asdict(encoder.config), "notes": notes}
-    (folder / "config.json").write_text(json.dumps(body, indent=2) + "\n")
+    with replacing(folder / "config.json") as scratch:
+        scratch.write_text(json.dumps(body, indent=2) + "\n")
     return folder
 
 

@@ -112,6 +112,16 @@ def of_settings(settings: dict) -> ESI:
     )
 
 
+def in_standard_order(model: ESI) -> ESI:
+    """The same model for leads in the order I, II, III, aVR, aVL, aVF, V1-V6: the inputs of its
+    first convolution change places (MIMIC-IV-ECG has aVF before aVL). Changes `model`.
+    """
+    first = next(m for m in model.img_encoder.modules() if isinstance(m, torch.nn.Conv1d))
+    with torch.no_grad():
+        first.weight[:, [4, 5]] = first.weight[:, [5, 4]].clone()
+    return model
+
+
 # --- parts ---
 
 

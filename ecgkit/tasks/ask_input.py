@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgkit.data.quality import AMPLITUDE, MISSING
-from ecgkit.features.esi_input import esi_preprocess
+from ecgkit.features.encoder_input import prepare_for
 from ecgkit.signal import crop_pad, fill_nan, resample
 from ecgkit.tasks.ecg_features import seen_leads
 from ecgkit.types import DataError, ECGRecord
@@ -28,7 +28,7 @@ FLAT = 1e-6  # mV
 class InputSpec:
     """What the encoder was trained on: rate in Hz, samples (None = any), where a shorter record is
     put ("start" | "centre"), lead order, leads shown (others are silenced), scaling of the signal
-    ("esi_preprocess" or ""), and mean and deviation (F,) of each embedding dimension.
+    (a word of `features.encoder_input`), and mean and deviation (F,) of each embedding dimension.
     """
 
     fs: float
@@ -61,7 +61,7 @@ class InputSpec:
         the leads not shown silenced, then scaled.
         """
         shown = signals * seen_leads(self.leads, self.shown)[:, None]
-        scaled = esi_preprocess(shown) if self.scaling == "esi_preprocess" else shown
+        scaled = prepare_for(self.scaling)(shown)
         return np.ascontiguousarray(scaled, dtype=np.float32)
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:

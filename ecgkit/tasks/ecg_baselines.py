@@ -27,10 +27,11 @@ from torch import nn
 
 from ecgkit.config import KitConfig
 from ecgkit.config.baselines import BaselinesConfig
+from ecgkit.features.encoder_input import as_recorded
 from ecgkit.models.ecg_encoders import encoder_for
 from ecgkit.models.lstm1d import LSTM1D
 from ecgkit.models.resnet1d import ResNet1D
-from ecgkit.tasks.embeddings import EcgEncoder, as_recorded, readable
+from ecgkit.tasks.embeddings import EcgEncoder, readable
 from ecgkit.tasks.eval_tables import join, tidy
 from ecgkit.tasks.finetune import finetune, finetune_table
 from ecgkit.tasks.label_sets import LabelSet

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ecgkit import runtime
-from ecgkit.features.esi_input import esi_preprocess
+from ecgkit.features.encoder_input import prepare_for
 from ecgkit.types import ConfigError, ModelError
 
 
@@ -40,9 +40,8 @@ def encoder_features(
     `leads` names those the encoder is shown, the others being zero; none = all it has.
 
     `encoder(x)` takes x (B, C, T) in mV and returns a dict with "embedding" (B, F). An encoder
-    whose `notes` say that it was trained on `esi_preprocess`ed signals (gaps filled, each record
-    z-scored) is given such. Raises ModelError when an embedding is not finite, naming how many
-    ECGs.
+    whose `notes` name another input (`features.encoder_input`) is given such. Raises ModelError
+    when an embedding is not finite, naming how many ECGs.
     """
     folder = runtime.cache_dir() / "features"
     folder.mkdir(exist_ok=True)
@@ -50,9 +49,9 @@ def encoder_features(
     some = "" if seen.all() else "-" + "".join("01"[int(lead)] for lead in seen)
     path = folder / f"{cohort.fingerprint}-{encoder_hash(encoder)}{some}.npy"
     if path.exists():
-        return np.load(path)
-    notes = getattr(encoder, "notes", {})
-    prepare = esi_preprocess if notes.get("input") == "esi_preprocess" else np.asarray
+        with runtime.reading_cached(path):
+            return np.load(path)
+    prepare = prepare_for(getattr(encoder, "notes", {}).get("input", ""))
     where = runtime.pick_device(device)
     encoder = encoder.to(where).eval()
     features = []

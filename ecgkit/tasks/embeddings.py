@@ -22,15 +22,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ecgkit.features.encoder_input import prepare_for
 from ecgkit.features.esi_input import esi_preprocess
 from ecgkit.models.ecg_encoders import load_encoder
 from ecgkit.models.ssl_heads import Embed, embed_pooled
 from ecgkit.types import ModelError
-
-
-def as_recorded(signal: np.ndarray) -> np.ndarray:
-    """mV as they are: the input of encoders that were trained without a z-score."""
-    return np.asarray(signal, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,7 @@ class EcgEncoder:
 def from_folder(name: str, folder: str | Path) -> EcgEncoder:
     """An encoder that `save_encoder` wrote; its notes say how its input is prepared."""
     encoder = load_encoder(folder)
-    takes_z_scores = getattr(encoder, "notes", {}).get("input") == "esi_preprocess"
-    return EcgEncoder(name, encoder, esi_preprocess if takes_z_scores else as_recorded)
+    return EcgEncoder(name, encoder, prepare_for(encoder.notes.get("input", "")))
 
 
 @torch.no_grad()
