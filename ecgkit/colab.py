@@ -50,11 +50,6 @@ def prepare(mount_drive: bool = False) -> dict[str, list[Path]]:
     return found
 
 
-def repository() -> str:
-    """The kit's address: `project.urls.Repository` of pyproject.toml, the one place it stands."""
-    return _project()["urls"]["Repository"]
-
-
 def install() -> None:
     """Installs the kit (its command too) without dependencies, then those that are missing."""
     _pip("--no-deps", "--editable", str(CLONE))
