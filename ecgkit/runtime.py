@@ -11,20 +11,24 @@ import os
 import platform
 import random
 import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ecgkit.types import ConfigError, DataError
+from ecgkit.disk import (  # noqa: F401  part of what a machine is; the other rooms ask here
+    one_at_a_time,
+    reading_cached,
+    replacing,
+    replacing_folder,
+    require_room,
+    write_once,
+    writing,
+)
+from ecgkit.types import ConfigError
 
 PACKAGES = (
     "torch",
@@ -76,59 +80,6 @@ def cache_dir() -> Path:
             "that you may write to."
         ) from error
     return folder
-
-
-def write_once(folder: Path, write: Callable[[Path], object]) -> Path:
-    """Returns `folder`, letting `write(scratch)` fill it first where it does not exist yet.
-
-    It appears whole or not at all, whether this process is killed or another is quicker.
-    """
-    if folder.exists():
-        return folder
-    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", suffix=".part", dir=folder.parent))
-    try:
-        write(scratch)
-        scratch.chmod(0o755)  # mkdtemp makes it private
-        os.rename(scratch, folder)
-    except OSError:
-        if not folder.exists():  # else another process was quicker: take its folder
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place at the end: nobody ever meets half a file."""
-    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-@contextmanager
-def reading_cached(path: Path) -> Iterator[None]:
-    """Raises DataError where what the kit once wrote at `path` is damaged or half deleted."""
-    try:
-        yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
-        raise DataError(
-            f"{path.name} in {path.parent} cannot be read ({error}); delete it and run again to "
-            "have it rebuilt."
-        ) from error
-
-
-def require_room(folder: Path, n_bytes: float, what: str, advice: str, spare: int = 0) -> None:
-    """Raises DataError where `folder` has less than `n_bytes` + `spare` free for `what`."""
-    free = max(shutil.disk_usage(folder).free - spare, 0)
-    if n_bytes > free:
-        raise DataError(
-            f"{what} takes about {n_bytes / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB to "
-            f"spare; {advice}."
-        )
 
 
 def shared_dir() -> Path | None:

@@ -21,6 +21,7 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
+from ecgkit.disk import replacing
 from ecgkit.types import ConfigError
 
 PRESETS = ("tiny", "demo", "paper")
@@ -150,6 +151,14 @@ class KitConfig:
             raise ConfigError(
                 f"SECONDS is {self.seconds}; it must be positive, and an hour at most."
             )
+        for name in (field.name for field in dataclasses.fields(self)):
+            # Settings are printed and saved, so nothing secret may stand in one. Not repeated here.
+            if name.endswith("url") and set("@?#") & set(getattr(self, name)):
+                raise ConfigError(
+                    f"{name.upper()} holds a user name, a ? or a #, where a password or key may "
+                    "stand; give the address alone, and the key in the environment "
+                    "(OPENAI_API_KEY)."
+                )
         if self.ecgqa and self.simulated:
             raise ConfigError(
                 f"ECGQA is {self.ecgqa!r} but DATA is 'synthetic': ECG-QA asks about PTB-XL "
@@ -218,7 +227,8 @@ class KitConfig:
 
     def save(self, path: str | Path) -> Path:
         path = Path(path)
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        with replacing(path) as scratch:
+            scratch.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
         return path
 
 

@@ -36,6 +36,9 @@ from ecgkit.types import LEADS, DataError
 VERSION = 2
 SHARD_RECORDS = 512
 SHARD_BYTES = 64e6  # about, at 10 s a record; whatever is killed loses no more than this
+_NO_ROOM = (
+    "make room or set ECGKIT_CACHE to a larger disk and run again (finished shards are kept)"
+)
 INDEX_COLUMNS = ("ecg_id", "shard", "start", "n_samples", "gain")
 
 
@@ -254,15 +257,14 @@ def _replacing(path: Path) -> Iterator[Path]:
     file away, theirs stays.
     """
     try:
-        with runtime.replacing(path) as temporary:
+        with runtime.replacing(path, _NO_ROOM) as temporary:
             yield temporary
     except FileNotFoundError:
         if not path.exists():
             raise
     except OSError as error:
         raise DataError(
-            f"{path.name} of the store {path.parent.name} cannot be written ({error}); make room "
-            "or set ECGKIT_CACHE to a larger disk and run again (finished shards are kept)."
+            f"{path.name} of the store {path.parent.name} cannot be written ({error}); {_NO_ROOM}."
         ) from error
 
 

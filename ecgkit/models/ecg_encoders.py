@@ -21,6 +21,7 @@ from torch import nn
 from ecgkit.models import convnext, segment_encoder, vit1d, xresnet
 from ecgkit.models.checkpoints import load_into
 from ecgkit.models.registry import make_config
+from ecgkit.runtime import replacing
 from ecgkit.types import ModelError
 
 SMALL_CONVNEXT = {  # the kit's own sizes: (depths, dims)

@@ -16,6 +16,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from ecgkit import runtime
 from ecgkit.config import EsiConfig
 from ecgkit.models.ecg_encoders import save_encoder
 from ecgkit.models.esi import ESI
@@ -33,16 +34,15 @@ def save_study(study: Study, folder: str | Path) -> Path:
     notes = {"fs": study.cohort.store.fs, "input": "esi_preprocess", "protocol": config.protocol,
              "cohort": study.cohort.fingerprint}
     save_encoder(study.model.img_encoder, folder / "encoder", **notes)
-    place = folder / "model"
-    place.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in study.model.state_dict().items()}
-    save_file(state, str(place / "model.safetensors"))
-    study.tokenizer.save_pretrained(place / "tokenizer")
-    study.model.unimodal_layers.config.save_pretrained(place / "text_encoder")
     texts = list(dict.fromkeys(study.training_texts()))
-    for name, content in (("config", asdict(config)), ("sources", _sources(study)),
-                          ("training_captions", texts)):  # fmt: skip
-        (place / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    with runtime.replacing_folder(folder / "model") as place:
+        save_file(state, str(place / "model.safetensors"))
+        study.tokenizer.save_pretrained(place / "tokenizer")
+        study.model.unimodal_layers.config.save_pretrained(place / "text_encoder")
+        for name, content in (("config", asdict(config)), ("sources", _sources(study)),
+                              ("training_captions", texts)):  # fmt: skip
+            (place / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     return folder
 
 

@@ -115,9 +115,9 @@ def _keep(encoder: str | Path, folder: Path) -> str:
     files = [path for path in encoder.iterdir() if path.is_file()]
     if sum(path.stat().st_size for path in files) > SMALL_MB * 1e6:
         return os.path.relpath(encoder, folder)
-    (folder / "encoder").mkdir(exist_ok=True)
-    for path in files:
-        shutil.copyfile(path, folder / "encoder" / path.name)
+    with runtime.replacing_folder(folder / "encoder") as copy:
+        for path in files:
+            shutil.copyfile(path, copy / path.name)
     return "encoder"
 
 
@@ -127,10 +127,14 @@ def _save_llm(reader: PrefixLLM, folder: Path, name: str) -> None:
 
     logging.disable_progress_bar()
     if not name:
-        _plain(reader.llm).save_pretrained(folder / "llm")
-        reader.tokenizer.save_pretrained(folder / "llm")
+        with runtime.replacing_folder(folder / "llm") as place:
+            _plain(reader.llm).save_pretrained(place)
+            reader.tokenizer.save_pretrained(place)
     if lora_parameters(reader.llm):
-        save_lora(reader.llm, folder / "lora")
+        with runtime.replacing_folder(folder / "lora") as place:
+            save_lora(reader.llm, place)
+    else:  # an earlier run's, which `load_fewshot` would put on this model
+        shutil.rmtree(folder / "lora", ignore_errors=True)
 
 
 def _plain(llm: nn.Module) -> nn.Module:

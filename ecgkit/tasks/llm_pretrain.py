@@ -123,18 +123,20 @@ def pretrain_llm(
     elsewhere = ("device", "time_budget_s", "log_every", "checkpoint_every")
     portable = {k: v for k, v in dataclasses.asdict(settings).items() if k not in elsewhere}
     folder = runtime.cache_dir() / "small_llm" / short_hash([text, size, portable])
-    tokenizer = _tokenizer(read, vocab_size, terms, folder)
-    torch.manual_seed(settings.seed)
-    llm = build_small_llm(len(tokenizer), width, n_layers, n_heads)
-    ids, answer_at = encode_lines(tokenizer, read)
-    log = fit(
-        llm, len(ids), _batch_maker(ids, answer_at), line_loss, settings, folder / "training",
-        lambda model: held_out_scores(model, tokenizer, held_out, settings.seed), fingerprint=text,
-        batches=_by_length(ids, settings),
-    )  # fmt: skip
-    if log.finished and not (folder / "model" / "config.json").exists():
-        llm.save_pretrained(folder / "model")
-        tokenizer.save_pretrained(folder / "model")
+    with runtime.one_at_a_time(folder, "training the same small language model"):
+        tokenizer = _tokenizer(read, vocab_size, terms, folder)
+        torch.manual_seed(settings.seed)
+        llm = build_small_llm(len(tokenizer), width, n_layers, n_heads)
+        ids, answer_at = encode_lines(tokenizer, read)
+        log = fit(
+            llm, len(ids), _batch_maker(ids, answer_at), line_loss, settings, folder / "training",
+            lambda model: held_out_scores(model, tokenizer, held_out, settings.seed),
+            fingerprint=text, batches=_by_length(ids, settings),
+        )  # fmt: skip
+        if log.finished and not (folder / "model" / "config.json").exists():
+            with runtime.replacing_folder(folder / "model") as place:
+                llm.save_pretrained(place)
+                tokenizer.save_pretrained(place)
     return tokenizer, llm.requires_grad_(False).eval(), log
 
 

@@ -109,8 +109,8 @@ def trained_encoder(seed: int = 0, n_steps: int = N_STEPS) -> Path:
     key = short_hash([RECIPE, WIDTH, LAYERS, VOCABULARY, N_STEPS, BATCH, LR, HIDDEN_SHARE, seed,
                       n_steps, notes])  # fmt: skip
     home = runtime.cache_dir() / "report_encoder" / key
-    home.mkdir(parents=True, exist_ok=True)
-    return runtime.write_once(home / "model", lambda to: _train(notes, seed, n_steps, home, to))
+    with runtime.one_at_a_time(home, "training the same report encoder"):
+        return runtime.write_once(home / "model", lambda to: _train(notes, seed, n_steps, home, to))
 
 
 def _train(notes: dict, seed: int, n_steps: int, home: Path, to: Path) -> None:

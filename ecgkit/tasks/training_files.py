@@ -13,8 +13,11 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import accelerate
 import pandas as pd
 import torch
 from safetensors.torch import load_model, save_model
@@ -22,6 +25,7 @@ from safetensors.torch import load_model, save_model
 from ecgkit import runtime
 from ecgkit.config import short_hash
 from ecgkit.tasks.training_parts import TrainLog, TrainSettings
+from ecgkit.types import ModelError
 
 MODEL, BEST = "model.safetensors", "best.safetensors"
 _NOT_RESULT = ("time_budget_s", "checkpoint_every", "device", "accumulate")
@@ -39,12 +43,16 @@ def load_finished(model, folder: Path, key: str) -> TrainLog | None:
     done = folder / "done.json"
     if not done.exists():
         return None
-    record = json.loads(done.read_text())
-    if record["key"] != key:
+    with _sound(done):
+        record = json.loads(done.read_text())
+        found = record["key"]
+    if found != key:
         done.unlink(missing_ok=True)  # another training stood here; it is being replaced
         return None
-    load_model(model, str(folder / MODEL))
-    table = pd.read_csv(folder / "log.csv")
+    with _sound(folder / MODEL):
+        load_model(model, str(folder / MODEL))
+    with _sound(folder / "log.csv"):
+        table = pd.read_csv(folder / "log.csv")
     return TrainLog(table, True, record["seconds"], reused=True, best=record.get("best"))
 
 
@@ -70,12 +78,14 @@ def save_state(accelerator, folder: Path, schedule, progress: dict) -> None:
     if accelerator.is_main_process:
         shutil.rmtree(fresh, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(fresh))
+    with runtime.writing(state):
+        accelerator.save_state(str(fresh))
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return
-    torch.save(schedule.state_dict(), fresh / "schedule.pt")
-    (fresh / "progress.json").write_text(json.dumps(progress))
+    with runtime.writing(state):
+        torch.save(schedule.state_dict(), fresh / "schedule.pt")
+        (fresh / "progress.json").write_text(json.dumps(progress))
     shutil.rmtree(old, ignore_errors=True)
     if state.exists():
         os.replace(state, old)
@@ -89,10 +99,31 @@ def load_state(accelerator, folder: Path, schedule, key: str) -> dict | None:
         state = folder / name
         if not (state / "progress.json").exists():
             continue
-        progress = json.loads((state / "progress.json").read_text())
-        if progress["key"] != key:
-            continue
-        accelerator.load_state(str(state))
-        schedule.load_state_dict(torch.load(state / "schedule.pt", weights_only=True))
+        with _sound(state):
+            progress = json.loads((state / "progress.json").read_text())
+            if progress["key"] != key:
+                continue
+            _check_random_state(state / f"random_states_{accelerator.process_index}.pkl")
+            accelerator.load_state(str(state))
+            schedule.load_state_dict(torch.load(state / "schedule.pt", weights_only=True))
         return progress
     return None
+
+
+def _check_random_state(path: Path) -> None:
+    """Accelerate passes over one that it cannot read, and the training would not be the same."""
+    if path.exists():  # there may be fewer processes in the checkpoint than now
+        accelerate.utils.load(path)  # tensors and numbers alone: nothing in it is run
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Raises ModelError where a file of a training is damaged; nothing in it is ever run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  a broken or hostile file may raise anything
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise ModelError(
+            f"{path.name} of the training {path.parent.name} cannot be read "
+            f"({type(error).__name__}: {reason}); delete {path.parent} and run again to train anew."
+        ) from error

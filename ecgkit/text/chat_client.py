@@ -192,9 +192,12 @@ class ChatClient:
                 self._refuse(status, got, content, body.keys() - _NO_OPTIONS)
             answer = as_json(content)
             result = read(answer)
+            # Once more: JSON may have spelt it otherwise (`\/` for a slash).
+            result = self._without_key(result) if isinstance(result, str) else result
         except BadAnswer as bad:
             self.meter.count(answer.get("usage"), failed=True)  # an empty text is paid for too
-            raise EndpointError(f"{self._who} answered, but {bad}.") from None
+            said = self._without_key(str(bad))
+            raise EndpointError(f"{self._who} answered, but {said}.") from None
         except EndpointError:
             self.meter.count(failed=True)
             raise
@@ -206,7 +209,7 @@ class ChatClient:
         for option in options if status == 400 else ():
             if option in content:
                 raise _OptionRefused(option)
-        said = error_text(content)
+        said = self._without_key(error_text(content))
         if 300 <= status < 400:
             where = shorten(self._without_key(headers.get("Location") or "nowhere"))
             why = f"redirects to {where}, which is not followed; give LLM_URL the final address"
