@@ -98,8 +98,9 @@ def plot_bars(
     errors = np.abs(np.nan_to_num(np.stack([values - low, high - values])))
     ax.errorbar(np.nan_to_num(values), y, xerr=errors, fmt="none", ecolor=style.INK, capsize=3,
                 linewidth=1.2)
+    counts = np.isfinite(values).all() and not (values % 1).any() and values.max(initial=0) > 1
     for row, value, end in zip(y, values, np.fmax(high, values), strict=True):
-        text = f" {value:.3f}" if np.isfinite(value) else " not computed"
+        text = f" {value:,.{0 if counts else 3}f}" if np.isfinite(value) else " not computed"
         ax.annotate(text, (max(0.0, float(np.nan_to_num(end))), row), va="center", fontsize=9,
                     xytext=(3, 0), textcoords="offset points")
     if reference is not None:

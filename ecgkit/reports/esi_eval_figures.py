@@ -58,7 +58,7 @@ def plot_match_curve(ranks: Mapping[str, np.ndarray], n: int, title: str = "") -
     ax.set_xscale("log")
     ax.set(title=title, xlabel="k nearest of all subjects", ylim=(0, 1.02),
            ylabel="own record among them")
-    ax.legend(loc="upper left")
+    ax.legend(loc="center left")
     return figure
 
 
