@@ -1,0 +1,141 @@
+"""A notebook open in JupyterLab in a browser: what a reader sees there, and does by keyboard.
+
+Usage:
+    notebook = open_notebook(page, server.address("02_preprocessing.ipynb"))
+    notebook.run_all(timeout_s=60)
+    assert not notebook.problems()
+    knobs = notebook.widget("simulator")
+    knobs.turn("Heart rate", "ArrowRight")     # fails where the picture stays as it is
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+START_S, UPDATE_S = 90, 30
+TALLEST = 16_000  # pixels; Chromium draws no picture taller than 16,384
+# Lab writes [*] beside a cell that waits or runs, [3] beside one that has run.
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
+STARTED = f"() => {PROMPTS}.some(prompt => /[*0-9]/.test(prompt))"
+ENDED = f"() => {PROMPTS}.every(prompt => !prompt.includes('*'))"
+# What the browser shows of every picture, whatever address its bytes came by.
+PICTURES = """root => Promise.all([...root.querySelectorAll('img')]
+  .filter(img => /^(data|blob):/.test(img.src)).map(async img => {
+    const bytes = await (await fetch(img.src)).arrayBuffer();
+    const hash = await crypto.subtle.digest('SHA-1', bytes);
+    return [...new Uint8Array(hash)].join(' ');
+  }))"""
+OUTPUT = ".jp-OutputArea-output"
+CONTROLS = "button, input, select, textarea, [role=slider]"
+BROKEN = (
+    ".jupyter-widgets-error-widget",
+    f"{OUTPUT}:has-text('Loading widget')",
+    f"{OUTPUT}:has-text('Error displaying widget')",
+)
+
+
+def open_notebook(page: Page, address: str) -> LabNotebook:
+    """Goes to `address` and waits until its kernel has started."""
+    page.goto(address)
+    expect(page.locator(".jp-CodeCell").first).to_be_visible(timeout=START_S * 1000)
+    # The toolbar says idle before there is a kernel; the status bar does not.
+    expect(page.get_by_text("| Idle")).to_be_visible(timeout=START_S * 1000)
+    return LabNotebook(page)
+
+
+class LabNotebook:
+    """The notebook that `page` shows."""
+
+    def __init__(self, page: Page):
+        self.page, self.root = page, page.locator(".jp-Notebook")
+
+    def run_all(self, timeout_s: float) -> None:
+        """Runs every cell by the menu and waits for the last one."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.page.wait_for_function(STARTED)
+        self.page.wait_for_function(ENDED, timeout=timeout_s * 1000)
+
+    def problems(self) -> list[str]:
+        """Errors, anything on stderr, widgets that do not show, cells that have not run."""
+        found = []
+        for kind in ("error", "stderr"):
+            css = f"{OUTPUT}[data-mime-type='application/vnd.jupyter.{kind}']"
+            texts = self.root.locator(css).all_inner_texts()
+            found += [f"{kind}: {text[-1500:]}" for text in texts]
+        for icon in self.root.locator(f"{BROKEN[0]}.icon-error").all():
+            icon.click()  # which shows what was thrown
+        broken = self.root.locator(", ".join(BROKEN)).all_inner_texts()
+        found += [f"a widget that is not shown: {text[-300:]!r}" for text in broken]
+        idle = sum("[ ]" in prompt for prompt in self.page.evaluate(PROMPTS))
+        return found + ([f"{idle} cells have not run"] if idle else [])
+
+    def pictures(self) -> list[str]:
+        """A fingerprint of each picture in an output."""
+        return self.root.evaluate(PICTURES)
+
+    def widget(self, name: str) -> LabWidget:
+        """The kit's only widget of this name."""
+        root = self.root.locator(f"{OUTPUT} .ecgkit-{name}")
+        expect(root).to_have_count(1)
+        return LabWidget(self.page, root)
+
+    def widget_names(self) -> list[str]:
+        classes = "es => es.map(e => [...e.classList].find(c => /^ecgkit-(?!widget)/.test(c)))"
+        found = self.root.locator(f"{OUTPUT} .ecgkit-widget").evaluate_all(classes)
+        return [name.removeprefix("ecgkit-") for name in found]
+
+    def screenshot(self, path: Path) -> None:
+        """The whole notebook as one picture."""
+        before = self.page.viewport_size
+        tall = self.root.locator(".jp-WindowedPanel-viewport").evaluate("e => e.scrollHeight")
+        self.page.set_viewport_size(before | {"height": min(tall + 150, TALLEST)})
+        self.root.locator(".jp-WindowedPanel-outer").evaluate("e => { e.scrollTop = 0 }")
+        self.root.screenshot(path=path)
+        self.page.set_viewport_size(before)
+
+
+class LabWidget:
+    """One of the kit's widgets on the page."""
+
+    def __init__(self, page: Page, root: Locator):
+        self.page, self.root = page, root
+
+    def control(self, label: str) -> Locator:
+        """The control that carries `label`; of a slider its handle, which takes the keys."""
+        box = self.root.locator(f".jupyter-widgets:has(> .widget-label:text-is('{label}'))")
+        button = self.root.get_by_role("button", name=label, exact=True)
+        inside = box.locator("[role=slider], select, textarea, input:not(.widget-readout)")
+        checkbox = self.root.locator("label.widget-label-basic", has_text=label).locator("input")
+        return inside.or_(button).or_(checkbox).first
+
+    def look(self) -> tuple[list[str], str]:
+        """Its pictures, as fingerprints, and its words."""
+        return self.root.evaluate(PICTURES), self.root.inner_text()
+
+    def turn(self, label: str, *keys: str, changes: str = "picture") -> None:
+        """Gives keys to a control and waits until the picture (or the words) are others."""
+        which = {"picture": 0, "words": 1}[changes]
+        before = self.look()[which]
+        control = self.control(label)
+        control.focus()
+        for key in keys:
+            (control.press if len(key) == 1 or key[0].isupper() else control.fill)(key)
+        patience = time.monotonic() + UPDATE_S
+        while self.look()[which] == before:
+            assert time.monotonic() < patience, f"{label}: {keys} left the {changes} unchanged"
+            self.page.wait_for_timeout(50)
+
+    def unreached(self) -> list[str]:
+        """Controls that the Tab key does not come to from the first one."""
+        controls = self.root.locator(CONTROLS).locator("visible=true")
+        controls.first.focus()
+        number = "(root, css) => [...root.querySelectorAll(css)].indexOf(document.activeElement)"
+        reached = set()
+        for _ in range(controls.count() + 1):
+            reached.add(self.root.evaluate(number, CONTROLS))
+            self.page.keyboard.press("Tab")
+        return [f"{n}" for n in range(controls.count()) if n not in reached]
