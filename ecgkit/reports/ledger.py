@@ -1,274 +1,183 @@
-"""The replication ledger: what was published, what this run measured, and on which data.
+"""The replication ledger: every published number, what this run measured, and what that is worth.
 
-It reads `run.json` and `<notebook>/metrics.json` of one run folder, and nothing that a notebook
-keeps in memory. Published numbers come from the shared folder (`NUMBERS` below); without it
-the ledger shows our figures alone. Nothing simulated is ever called a replication.
+It reads the files of one run folder (`ledger_files`) and the published table of the shared folder
+(`ledger_rows`). Every row of that table is in the ledger, in its order; without the table, the
+kit's own list of headline quantities stands there with the published column empty. Nothing
+simulated is ever called a match (`ledger_status`, `ledger_check`).
 
 Usage:
     run = read_run("runs/demo")
-    replication_table(run, shared_dir())        # published beside ours
-    metrics_table(run), run_times(run), discrepancy_table(run)
+    table = ledger_table(run, shared_dir())      # 737 rows and the unpublished quantities
+    write_ledger(run, table)                     # runs/demo/ledger.csv
+    summary_table(table)                         # system by status, counted
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ecgkit.config import CONFIGS
-from ecgkit.reports.curves import metric_words, plot_bars
-from ecgkit.reports.discrepancies import DISCREPANCIES
-from ecgkit.reports.tables import with_interval
-from ecgkit.runs import BUDGET_S
-from ecgkit.types import DataError
-
-REPORT = "08_replication_report"
-PTBXL_ECGS = 21_799  # records in PTB-XL 1.0.3
-NUMBERS = "references/published_numbers.csv"
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """One run folder: `record` is run.json ({} if absent), `notebooks` its metrics files."""
-
-    folder: Path
-    record: dict = field(default_factory=dict)
-    notebooks: dict[str, dict] = field(default_factory=dict)
-
-    def status(self, name: str) -> str:
-        """What run.json says of a notebook, else whether it left metrics."""
-        for entry in self.record.get("notebooks", []):
-            if entry["name"] == name:
-                return entry["status"]
-        return "ok" if name in self.notebooks else "not run in this folder"
-
-    @property
-    def missing(self) -> list[str]:
-        """Notebooks of the kit that left no metrics here (the report itself aside)."""
-        return [n for n in CONFIGS if n not in self.notebooks and n != REPORT]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One published headline number and the metric of ours that stands for the same quantity.
-
-    `where` picks the row of the published table by column; `metric` is a pattern over the metric's
-    name in `notebook`; `note` says what stands between any run of ours and a replication; `labels`
-    says what the kit makes up itself even on real ECGs ("questions" unless ECGQA is given).
-    """
-
-    system: str
-    quantity: str
-    notebook: str
-    metric: str
-    where: dict[str, str] | None
-    note: str = ""
-    labels: str = ""
-    unit: str = ""
-
-
-ESI = {"system": "ESI", "dataset": "PTB-XL", "method": "ESI", "metric": "AUC"}
-FEW = {"system": "FSL-ECG-QA", "table": "abstract"}
-RISK = {"system": "HF-dual-attention", "metric": "C-index", "table": "README / abstract"}
-MIMIC = "a replication needs MIMIC-IV-ECG (credentialed)"
-BANK = "a replication needs UK Biobank (credentialed)"
-LLAMA = "a replication needs all of ECG-QA and Llama-3.1-8B (gated)"
-TARGETS = (
-    Target("ECG-QA", "exact match, fusion transformer", "03_baselines",
-           r"exact_match.*fus|fus.*exact_match", None, "no published score could be read",
-           "questions"),
-    Target("ESI", "zero-shot macro AUC", "05_esi_evaluation", r"zero.?shot.*auc|auc.*zero.?shot",
-           ESI | {"table": "Table 3", "setting": "zero-shot"}, MIMIC),
-    Target("ESI", "linear-probe macro AUC", "05_esi_evaluation", r"prob(e|ing).*auc|auc.*prob",
-           ESI | {"table": "Table 2", "setting": "linear probing"}, MIMIC),
-    Target("Few-shot QA", "single-verify accuracy, 5-way 5-shot", "06_few_shot_qa",
-           r"^(?!.*(unadapted|before|choose|query)).*(adapted|after)",
-           FEW | {"task": "ECG question answering: single-verify"}, LLAMA, "questions", " %"),
-    Target("Few-shot QA", "single-choose accuracy, 5-way 5-shot", "06_few_shot_qa",
-           r"^(?!.*(unadapted|before)).*choose",
-           FEW | {"task": "ECG question answering: single-choose"}, LLAMA, "questions", " %"),
-    Target("Few-shot QA", "single-query accuracy, 5-way 5-shot", "06_few_shot_qa",
-           r"^(?!.*(unadapted|before)).*query",
-           FEW | {"task": "ECG question answering: single-query"}, LLAMA, "questions", " %"),
-    Target("HF risk", "C-index, hypertension cohort", "07_risk_finetuning",
-           r"^(?!.*(age|shuffl|control|random|oracle|gain)).*c_?index",
-           RISK | {"dataset": "UKB-HYP"}, BANK, "outcomes"),
-    Target("HF risk", "C-index, infarction cohort", "07_risk_finetuning", r"$^",
-           RISK | {"dataset": "UKB-MI"}, BANK + "; about 32 events stand behind it: no verdict",
-           "outcomes"),
+from ecgkit import runtime
+from ecgkit.reports.ledger_files import COUNTS, FACTS, RunFiles, is_simulated, read_run
+from ecgkit.reports.ledger_rows import SYSTEMS, Published, read_published, why_context
+from ecgkit.reports.ledger_status import (
+    CONTEXT,
+    DIFFERS,
+    MATCHED,
+    NO_VALUE,
+    NOT_RUN,
+    kind_of,
+    status_of,
+    unpublished_status,
 )
+from ecgkit.reports.ledger_targets import HEADLINES, UNPUBLISHED, Target, target_of
+
+LEDGER = "ledger.csv"
+COLUMNS = (
+    "row", "system", "table", "quantity", "published", "sd", "ours", "low", "high", "n", "data",
+    "fingerprint", "simulated", "kind", "file", "metric", "status", "source", "note",
+)  # fmt: skip
+NO_TABLE = "no published table here: set ECGKIT_SHARED to the folder that holds it"
+__all__ = ["LEDGER", "headline_table", "ledger_table", "read_run", "summary_table", "write_ledger"]
 
 
-# --- reading --------------------------------------------------------------------------------------
+def ledger_table(run: RunFiles, shared: Path | None = None) -> pd.DataFrame:
+    """One row per published number (COLUMNS), then the quantities without a published value.
+
+    `row` counts from 1 in the published table, 0 of a row that is not from it. `ours`, `low` and
+    `high` are in the published unit, NaN where nothing was measured; `file` and `metric` say where
+    they stand in the run folder.
+    """
+    rows = [_published_row(row, run) for row in read_published(shared)]
+    own = UNPUBLISHED if rows else (*HEADLINES, *UNPUBLISHED)
+    rows += [_own_row(target, run, bool(rows)) for target in own]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def read_run(folder: str | Path) -> RunFiles:
-    """Reads the JSON files of a run folder. Raises DataError naming a file that is not JSON."""
-    folder = Path(folder)
-    record = _read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    # A notebook that failed or was held back may have left the metrics of an earlier sitting.
-    stale = {e["name"] for e in record.get("notebooks", []) if not _succeeded(e["status"])}
-    paths = {n: folder / n / "metrics.json" for n in CONFIGS if n not in stale}
-    return RunFiles(folder, record, {n: _read_json(p) for n, p in paths.items() if p.exists()})
+def write_ledger(run: RunFiles, table: pd.DataFrame) -> Path:
+    """Writes `ledger.csv` into the run folder; returns its path."""
+    path = Path(run.folder) / LEDGER
+    with runtime.replacing(path) as scratch:
+        table.to_csv(scratch, index=False)
+    return path
 
 
-def _succeeded(status: str) -> bool:
-    return status.startswith(("ok", "skipped"))
+def _published_row(row: Published, run: RunFiles) -> dict:
+    target = target_of(row)
+    found = _found(target, run)
+    return _ours(target, found, run) | {
+        "row": row.index, "system": row.system, "table": row.table, "quantity": row.words,
+        "published": row.value, "sd": row.sd, "source": row.source, "note": row.note,
+        "status": status_of(row, target, found, run),
+        "kind": "context" if why_context(row) else target.kind if target else "result",
+    }  # fmt: skip
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(
-            f"{path.parent.name}/{path.name} is not JSON ({error}); run that notebook again."
-        ) from None
+def _own_row(target: Target, run: RunFiles, listed: bool) -> dict:
+    """A quantity of the kit's own list. `listed`: the published table was there to look in."""
+    found = _found(target, run)
+    status = unpublished_status(target, found, run)
+    if not listed and target in HEADLINES:
+        status = f"{NO_VALUE}: {NO_TABLE}"
+    return _ours(target, found, run) | {
+        "row": 0, "system": target.system, "table": "", "quantity": target.quantity,
+        "published": "", "sd": "", "source": "", "note": "", "status": status,
+        "kind": target.kind,
+    }  # fmt: skip
 
 
-def published_number(shared: Path | None, where: dict[str, str] | None) -> str:
-    """The value of the one row that `where` picks, as printed; "" without the table or the row."""
-    path = shared / NUMBERS if shared else None
-    if where is None or path is None or not path.exists():
-        return ""
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            if all(row.get(column) == value for column, value in where.items()):
-                return row["value"] + (f" ± {row['sd']}" if row.get("sd") else "")
-    return ""
+def _found(target: Target | None, run: RunFiles) -> dict | None:
+    """Our number for `target`. Of counts of a data set, only that data set's counts."""
+    if target is None:
+        return None
+    found = run.find(target.source, target.metric)
+    counted = target.field != "value" or target.metric == "n_stored"
+    name = str(run.body(target.source).get("data", {}).get("name", ""))
+    if found is None or found.get(target.field) is None or counted and target.data not in name:
+        return None
+    return found
 
 
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def replication_table(run: RunFiles, shared: Path | None = None) -> pd.DataFrame:
-    """One row per headline target: system, quantity, published, ours, data, status."""
-    return pd.DataFrame([_ledger_row(run, target, shared) for target in TARGETS])
-
-
-def _ledger_row(run: RunFiles, target: Target, shared: Path | None) -> dict[str, str]:
-    body = run.notebooks.get(target.notebook, {})
-    name, row = _find_metric(body.get("metrics", {}), target.metric)
-    published = published_number(shared, target.where)
-    count = f", n={row['n']}" if row and row.get("n") else ""
-    status = replication_status(
-        body if row else {}, target, run.status(target.notebook), run.record.get("ecgqa", "")
-    )
+def _ours(target: Target | None, found: dict | None, run: RunFiles) -> dict:
+    """The columns that say what we measured and where it stands."""
+    if found is None:
+        return {"ours": None, "low": None, "high": None, "n": None, "data": "", "fingerprint": "",
+                "simulated": "", "file": "", "metric": ""}  # fmt: skip
+    body = run.body(target.source)
+    data = found.get("data") or body.get("data") or {}
+    low, high = (found.get(k) if target.field == "value" else None for k in ("low", "high"))
+    counted = target.source == COUNTS
     return {
-        "System": target.system, "Quantity": target.quantity,
-        "Published": published + target.unit if published else "–",
-        "Ours": f"{with_interval(row)}{count} ({name})" if row else "–",
-        "Data": describe_data(body) if row else "–", "Status": status,
+        "ours": found[target.field] * target.scale,
+        "low": None if low is None else low * target.scale,
+        "high": None if high is None else high * target.scale,
+        "n": found.get("n"), "data": data.get("name") or ("none needed" if counted else "unnamed"),
+        "fingerprint": data.get("fingerprint", ""),
+        "simulated": "no" if counted or not is_simulated(body) else "yes",
+        "file": FACTS if counted else f"{target.source}/metrics.json", "metric": target.metric,
+    }  # fmt: skip
+
+
+# --- views of it ----------------------------------------------------------------------------------
+
+
+def summary_table(table: pd.DataFrame) -> pd.DataFrame:
+    """System by status: results matched, sizes and settings matched, differs, not run, context."""
+    kinds = table["status"].map(kind_of)
+    exact = table["kind"].isin(["size", "count", "setting"])
+    columns = {
+        "Numbers": table["row"] > 0,
+        "Results matched": (kinds == MATCHED) & ~exact,
+        "Sizes and counts matched": (kinds == MATCHED) & table["kind"].isin(["size", "count"]),
+        "Settings matched": (kinds == MATCHED) & (table["kind"] == "setting"),
+        "Differs": kinds == DIFFERS,
+        "Not run here": kinds == NOT_RUN,
+        "Context": kinds == CONTEXT,
     }
+    flags = pd.DataFrame(columns).assign(System=table["system"])
+    counted = flags[flags["Numbers"]].groupby("System").sum().astype(int)
+    known = [s for s in SYSTEMS if s in counted.index]
+    known += [s for s in counted.index if s not in known]
+    counted = counted.reindex(known)
+    counted.loc["All"] = counted.sum()
+    return counted.rename_axis("System").reset_index()
 
 
-def _find_metric(metrics: dict[str, dict], pattern: str) -> tuple[str, dict | None]:
-    """The first headline metric whose name matches, else the first that matches at all."""
-    found = [name for name in metrics if re.search(pattern, name)]
-    found.sort(key=lambda name: not metrics[name].get("headline"))
-    return (found[0], metrics[found[0]]) if found else ("", None)
+def headline_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Results that this run measured: published beside ours, for reading."""
+    some = table[table["ours"].notna() & (table["kind"] == "result")]
+    return pd.DataFrame({
+        "System": some["system"], "Quantity": some["quantity"],
+        "Published": [shown(p, s) for p, s in zip(some["published"], some["sd"])],
+        "Ours": [number_words(r) for r in some.to_dict("records")],
+        "Data": some["data"], "Status": some["status"],
+    })  # fmt: skip
 
 
-def replication_status(body: dict, target: Target, ran: str = "ok", ecgqa: str = "") -> str:
-    """What our figure is worth beside the published one, in words; simulated data always wins.
-
-    `body` is the notebook's metrics.json ({} when it has no such metric), `ran` its status,
-    `ecgqa` the run's ECG-QA source ("" = the kit's own questions).
-    """
-    verdict, data = "", body.get("data", {})
-    if not body:
-        verdict = "not measured in this run" if _succeeded(ran) else ran
-    elif data.get("simulated", True):
-        verdict = "simulated: never a replication"
-    elif target.labels == "outcomes" or target.labels and not ecgqa:
-        verdict = f"real ECGs, simulated {target.labels}: never a replication"
-    elif data.get("n_ecgs", 0) < PTBXL_ECGS:
-        verdict = f"a subset of {data.get('n_ecgs', 0)} ECGs: not a replication"
-    elif body.get("preset") != "paper":
-        verdict = f"preset {body.get('preset')}: not the published sizes"
-    elif target.note:
-        verdict = "not the published protocol"
-    return "; ".join(part for part in (verdict, target.note) if part) or "comparable"
+def shown(value: str, sd: str) -> str:
+    return f"{value} ± {sd}" if sd else value or "–"
 
 
-def describe_data(body: dict) -> str:
-    """`synthetic (simulated), 2400 ECGs, fingerprint ...`; says so when a notebook used no data."""
-    data = body.get("data") or {}
-    if not data:
-        return "no cohort"
-    kind = " (simulated)" if data.get("simulated", True) else ""
-    return f"{data.get('name')}{kind}, {data.get('n_ecgs')} ECGs, {data.get('fingerprint')}"
+def number_words(row: dict) -> str:
+    """`0.841 [0.821, 0.866], n=370`; "–" where nothing was measured. Exact numbers as they are."""
+    if pd.isna(row["ours"]):
+        return "–"
+    if row["kind"] in ("size", "count", "setting"):
+        places = len(str(row["published"]).partition(".")[2]) if row["kind"] == "size" else 0
+        return f"{row['ours']:.{places}f}" if row["kind"] == "size" else f"{row['ours']:.6g}"
+    text = f"{row['ours']:.3f}" if abs(row["ours"]) < 10 else f"{row['ours']:.1f}"
+    if not pd.isna(row["low"]):
+        digits = 3 if abs(row["ours"]) < 10 else 1
+        text += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+    return text + ("" if pd.isna(row["n"]) else f", n={int(row['n'])}")
 
 
-def metrics_table(run: RunFiles, headline_only: bool = False) -> pd.DataFrame:
-    """Every metric in the run files: notebook, metric, value [interval], n, data, note."""
-    rows = []
-    for notebook, body in run.notebooks.items():
-        for name, row in body.get("metrics", {}).items():
-            if row.get("headline") or not headline_only:
-                n = "" if row.get("n") is None else str(row["n"])
-                value, note = with_interval(row), row.get("note", "")
-                rows.append((notebook, name, value, n, describe_data(body), note))
-    return pd.DataFrame(rows, columns=["Notebook", "Metric", "Value", "n", "Data", "Note"])
+# --- until notebook 08 reads the new names --------------------------------------------------------
+from ecgkit.reports.discrepancies_table import discrepancy_table  # noqa: E402, F401
+from ecgkit.reports.ledger_files import describe_data  # noqa: E402, F401
+from ecgkit.reports.run_tables import metrics_table, plot_headlines, run_times  # noqa: E402, F401
 
 
-def plot_headlines(run: RunFiles) -> Figure:
-    """Bars of every headline metric on the 0..1 scale, with intervals; simulated ones say so."""
-    found = [
-        (f"{notebook[:2]} · {metric_words(name)}", row, body)
-        for notebook, body in run.notebooks.items()
-        for name, row in body.get("metrics", {}).items()
-        if row.get("headline") and not row.get("unit") and 0 <= (row.get("value") or 0) <= 1
-    ]
-    simulated = any(body.get("data", {}).get("simulated", True) for _, _, body in found)
-    names = [name for name, _, _ in found] or ["no headline metric yet"]
-    bounds = {k: [row.get(k) for _, row, _ in found] or [None] for k in ("value", "low", "high")}
-    return plot_bars(names, bounds["value"], bounds["low"], bounds["high"], "Headline metrics",
-                     simulated=simulated)
-
-
-def run_times(run: RunFiles) -> pd.DataFrame:
-    """One row per notebook: status, seconds used and allowed, peak memory, checks held.
-
-    The report itself is left out: while it runs, its files are those of the time before.
-    """
-    rows = []
-    for name in CONFIGS:
-        if name == REPORT:
-            continue
-        body = run.notebooks.get(name, {})
-        checks = body.get("checks", [])
-        used, allowed = body.get("seconds"), body.get("allowed_s")
-        rows.append({
-            "Notebook": name, "Status": run.status(name),
-            "Used, s": "–" if used is None else f"{used:.0f}",
-            "Allowed, s": f"{allowed}" if allowed else f"– (demo: {BUDGET_S[name]})",
-            "Peak memory": f"{body['peak_memory_gb']:.1f} GB" if body else "–",
-            "Checks held": f"{sum(c['holds'] for c in checks)} of {len(checks)}" if checks else "–",
-        })
-    return pd.DataFrame(rows)
-
-
-def discrepancy_table(run: RunFiles | None = None) -> pd.DataFrame:
-    """Paper beside code, one row each; an effect that this run measured replaces the known one.
-
-    A notebook measures the effect of row `id` by recording the metric `effect_<id>`.
-    """
-    measured = {}
-    for notebook, body in (run.notebooks if run else {}).items():
-        for name, row in body.get("metrics", {}).items():
-            if name.startswith("effect_"):
-                simulated = body.get("data", {}).get("simulated", True)
-                where = f"{notebook}, {'simulated' if simulated else 'real'} data"
-                words = ": ".join(w for w in (row.get("note"), with_interval(row)) if w)
-                measured[name.removeprefix("effect_")] = f"{words} ({where})"
-    rows = [{
-        "System": d.system, "Topic": d.topic, "The paper says": d.paper, "The code does": d.code,
-        "Our switch": d.switch or "none yet", "Effect": measured.get(d.id, d.effect),
-    } for d in DISCREPANCIES]
-    return pd.DataFrame(rows)
+def replication_table(run, shared=None):
+    return headline_table(ledger_table(run, shared))

@@ -17,7 +17,8 @@ import pandas as pd
 
 from ecgkit import runtime
 from ecgkit.reports import page
-from ecgkit.reports.ledger import metrics_table, read_run
+from ecgkit.reports.ledger_files import read_run
+from ecgkit.reports.run_tables import metrics_table
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
 

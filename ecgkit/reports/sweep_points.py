@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ecgkit.config import CONFIGS
-from ecgkit.reports.ledger import read_run
+from ecgkit.reports.ledger_files import read_run
 from ecgkit.types import DataError
 
 NAN = float("nan")

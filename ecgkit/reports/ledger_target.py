@@ -1,0 +1,48 @@
+"""One target: which number of the kit stands for which rows of the published table.
+
+Usage:
+    target = Target("05_esi_evaluation", "zero_shot_macro_auc", {"table": "Table 3"})
+    target.fits(row)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from ecgkit.config import CONFIGS
+from ecgkit.reports.ledger_rows import Published
+
+PTBXL_ECGS = 21_799  # records in PTB-XL 1.0.3
+NB = {name[:2]: name for name in CONFIGS}
+KINDS = ("result", "size", "count", "setting")
+
+
+@dataclass(frozen=True)
+class Target:
+    """`kind`: a result (data and training decide), a size or count (exact), a setting (of the paper
+    preset). `scale` turns ours into the published unit; `field` is the part of the metric that is
+    meant. Of results, `data` names the cohort, `full` its records, `labels` what the kit makes up
+    itself without more data (questions | outcomes), `why` what stands between a run of the kit
+    and the published protocol, `unless` where that is cured: (notebook, metric, at least so much)
+    or (notebook, setting, pattern). `quantity` names it where no published table is at hand.
+    """
+
+    source: str
+    metric: str
+    where: dict[str, str] = field(default_factory=dict)
+    kind: str = "result"
+    scale: float = 1.0
+    field: str = "value"
+    data: str = "ptbxl"
+    full: int = PTBXL_ECGS
+    labels: str = ""
+    why: str = ""
+    unless: tuple[str, str, float | str] | None = None
+    system: str = ""
+    quantity: str = ""
+
+    def fits(self, row: Published) -> bool:
+        return bool(self.where) and all(
+            re.fullmatch(pattern, getattr(row, column)) for column, pattern in self.where.items()
+        )
