@@ -1,7 +1,7 @@
 """The `ecgkit` command: each subcommand is a few lines that call the package.
 
 Exit codes: 0 done, 1 a check or a notebook cell failed, 2 the input cannot be used (one sentence
-says why).
+says why), 3 the minutes of --budget are used (the same command goes on), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -73,13 +73,18 @@ def _parser() -> argparse.ArgumentParser:
         help="run them once per point of FILE (see sweeps/); other options stand in for its base",
     )
     run.add_argument(
-        "--jobs", type=int, default=1, help="points of a sweep at a time, sharing the cores"
+        "--jobs", type=int, default=1, metavar="N",
+        help="notebooks (of a sweep: points) at a time, sharing the cores",
+    )
+    run.add_argument(
+        "--budget", type=float, metavar="MINUTES",
+        help="once they are used, nothing starts and trainings stop; the same command goes on",
     )
     run.set_defaults(action=_run, data="")  # '' = not given: a sweep's base may say
 
     demo = commands.add_parser("demo", help="all notebooks, simulated cohort, minutes on two cores")
     demo.set_defaults(
-        action=lambda args: _execute([], {"PRESET": "demo", "DATA": "synthetic"}, False)
+        action=lambda args: _execute([], {"PRESET": "demo", "DATA": "synthetic"})
     )
 
     doctor = commands.add_parser(
@@ -122,15 +127,14 @@ def _run(args) -> int:
         params = _with_whole_paths(params)
         out = params.pop("OUT", "")
         return run_sweep(args.notebooks, args.sweep, params, out, args.force, args.jobs)
-    if args.jobs != 1:
-        raise ConfigError("--jobs counts the points of a --sweep; give both, or --set JOBS=N.")
-    return _execute(args.notebooks, {"PRESET": "demo", "DATA": "synthetic"} | params, args.force)
+    params = {"PRESET": "demo", "DATA": "synthetic"} | params
+    return _execute(args.notebooks, params, args.force, args.jobs, args.budget)
 
 
-def _execute(notebooks, params: dict, force: bool) -> int:
+def _execute(notebooks, params: dict, *how) -> int:
     from ecgkit.runner import run_notebooks
 
-    return run_notebooks(notebooks, _with_whole_paths(params), force)
+    return run_notebooks(notebooks, _with_whole_paths(params), *how)
 
 
 def _with_whole_paths(params: dict) -> dict:

@@ -1,79 +1,69 @@
-"""Runs notebooks headless through papermill: order, skipping what has not changed, resume,
-run.json, the HTML page.
+"""Runs notebooks headless: order, several at a time, skipping what has not changed, a budget of
+minutes, run.json and the HTML page.
+
+Threads wait for kernels; this one starts them, tells every ten seconds where they stand, and alone
+writes run.json. Ctrl-C (or SIGTERM) ends the kernels and everything they started.
 
 Usage:
     run_notebooks(["03_baselines"], {"PRESET": "tiny"})       # returns the exit code
+    run_notebooks([], {"PRESET": "demo"}, jobs=2, budget_min=60)
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import hashlib
-import json
-import logging
 import os
-import platform
-import resource
-import sys
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from ecgkit import __version__, runs, runtime
+from ecgkit import runner_export, runner_files, runner_lock, runs, runtime
 from ecgkit.config import CONFIGS, KitConfig, short_hash
+from ecgkit.runner_files import code_hash, entry, good
+from ecgkit.runner_files import fingerprint as _fingerprint
+from ecgkit.runner_notebook import Job, execute
+from ecgkit.runner_order import NEEDS, REPORT, STORE, choose, waits_for
 from ecgkit.types import ConfigError
 
-# A notebook runs only when those it needs have succeeded; 08 reads whatever run files there are.
-NEEDS = {
-    "05_esi_evaluation": ("04_esi_pretraining",),
-    "06_few_shot_qa": ("04_esi_pretraining",),
-}
-REPORT = "08_replication_report"
-PACKAGE = Path(__file__).resolve().parent
+__all__ = ["NEEDS", "REPORT", "check_inputs", "choose", "code_hash", "execute", "resolve",
+           "run_notebooks", "_fingerprint"]  # fmt: skip
+
+DONE, FAILED, BUDGET = 0, 1, 3  # exit codes; 2 is an input that cannot be used, 130 Ctrl-C
+EVERY_S = 10.0
+STARTED = "started, not finished"
 
 
-def run_notebooks(names: Sequence[str], params: Mapping[str, object], force: bool = False) -> int:
-    """Executes `names` (all when empty) with `params`; returns 0, or 1 when a cell failed.
+def run_notebooks(
+    names: Sequence[str], params: Mapping[str, object], force: bool = False, jobs: int = 1,
+    budget_min: float | None = None,
+) -> int:
+    """Executes `names` (all when empty) with `params`, `jobs` at a time, sharing the cores.
 
-    Raises ConfigError or DataError before anything runs: unknown notebook or parameter, unusable
-    data.
+    Once `budget_min` minutes are used no notebook starts, and a training stops where it can go on;
+    the same call then goes on. Returns 0; 1 when a cell failed; 3 when all that is missing was left
+    out for the budget. Raises ConfigError or DataError before anything runs: unknown notebook or
+    parameter, unusable data, a run folder that another process is writing to.
     """
+    if jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}; run at least one notebook at a time.")
+    if budget_min is not None and budget_min <= 0:
+        raise ConfigError(f"--budget is {budget_min:g}; give the minutes the run may take.")
     names = choose(names)
     configs = resolve(names, params)
-    first = configs[names[0]]
-    data = check_inputs(first)
-    folder = runs.run_folder(first)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = _open_record(folder, first, params)
-    print(f"{len(names)} notebooks · preset {first.preset} · data {first.data} · to {folder}")
-    for name in names:
-        _run_one(name, configs[name], params, folder, record, data, force)
-        _save_record(folder, record)
-    page = _write_page(folder, record)
-    failed = [
-        n for n in names if record["notebooks"][n]["status"].startswith(("failed", "not run"))
-    ]
-    print(f"{len(names) - len(failed)} of {len(names)} notebooks ok in {record['seconds']:.0f} s")
-    print(page)
-    return 1 if failed else 0
+    folder = runs.run_folder(configs[names[0]])
+    with runner_lock.holding(folder), _signals():
+        batch = _Batch(names, configs, params, folder, force, jobs, budget_min)
+        batch.open()
+        batch.run()
+        return batch.close()
 
 
 # --- before anything runs -------------------------------------------------------------------------
-
-
-def choose(names: Sequence[str]) -> list[str]:
-    """Full notebook names in order; accepts `03`, `03_baselines` or
-    `notebooks/03_baselines.ipynb`.
-    """
-    chosen = set()
-    for name in names or CONFIGS:
-        stem = Path(name).stem
-        found = [known for known in CONFIGS if known == stem or known.split("_")[0] == stem]
-        if not found:
-            raise ConfigError(f"There is no notebook {name!r}; choose from {', '.join(CONFIGS)}.")
-        chosen.add(found[0])
-    return [name for name in CONFIGS if name in chosen]
 
 
 def resolve(names: Sequence[str], params: Mapping[str, object]) -> dict[str, KitConfig]:
@@ -86,7 +76,10 @@ def resolve(names: Sequence[str], params: Mapping[str, object]) -> dict[str, Kit
             # The notebook with the most settings gives the best "did you mean".
             widest = max(names, key=lambda n: len(fields[n]))
             CONFIGS[widest].from_params({name: params[name]})
-    return {n: CONFIGS[n].from_params(_own(params, fields[n])) for n in names}
+    return {
+        n: CONFIGS[n].from_params({k: v for k, v in params.items() if k.lower() in fields[n]})
+        for n in names
+    }
 
 
 def check_inputs(config: KitConfig) -> str:
@@ -96,201 +89,229 @@ def check_inputs(config: KitConfig) -> str:
     Returns the data's fingerprint ('' for the simulated cohort, which code and config already
     determine).
     """
-    if config.simulated and not config.ecgqa:
-        return ""
+    return "" if config.simulated and not config.ecgqa else _open(config)[0]
+
+
+def _open(config: KitConfig) -> tuple[str, bool]:
+    """Fills the store where it is not yet; the data's fingerprint, and is it credentialed."""
     from ecgkit.data.cohort import open_cohort
     from ecgkit.data.ecgqa import open_questions
 
     cohort = open_cohort(config)
     questions = open_questions(config, cohort)
     size = len(questions.table), len(questions.dropped)
-    return short_hash([cohort.fingerprint, size, questions.classes])
+    return short_hash([cohort.fingerprint, size, questions.classes]), cohort.credentialed
 
 
-def _own(params: Mapping[str, object], fields: set[str]) -> dict[str, object]:
-    return {k: v for k, v in params.items() if k.lower() in fields}
+def _more_is_credentialed(config: KitConfig) -> bool:
+    """Whether a further source of notebook 04 (MORE_DATA) is MIMIC's own."""
+    if config.simulated or not getattr(config, "more_data", ""):
+        return False
+    from ecgkit.data import sources
+    from ecgkit.data.cohort import resolve_path
+
+    parts = [part.strip() for part in config.more_data.split(",") if part.strip()]
+    return any(sources.open_source(resolve_path(p))[0].startswith("mimic") for p in parts)
 
 
-# --- one notebook ---------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
-def _run_one(name, config, params, folder, record, data, force) -> None:
-    entries = record["notebooks"]
-    blocked = [n for n in NEEDS.get(name, ()) if not _usable(n, folder, entries)]
-    if blocked:
-        entries[name] = _entry(f"not run: needs {', '.join(blocked)}")
-        print(f"{name}: not run, it needs {', '.join(blocked)}")
-        return
-    fingerprint = _fingerprint(name, config, data, entries)
-    before = entries.get(name, {})
-    unchanged = before.get("fingerprint") == fingerprint and before.get("status", "").startswith(
-        ("ok", "skipped")
-    )
-    if unchanged and not force and (folder / name / "executed.html").exists():
-        entries[name] = before | {"status": "skipped (unchanged)"}
-        print(f"{name}: unchanged, skipped")
-        return
-    started = time.monotonic()
-    error = execute(name, config, params, folder / name)
-    seconds = time.monotonic() - started
-    html = _to_html(folder / name)
-    status = "failed" if error else "ok"
-    entries[name] = _entry(status, seconds, html, error) | {"fingerprint": fingerprint}
-    record["seconds"] += seconds
-    print(f"{name}: {status} in {seconds:.0f} s" + (f"\n  {error}" if error else ""), flush=True)
-
-
-def execute(name: str, config: KitConfig, params: Mapping[str, object], folder: Path) -> str:
-    """Runs one notebook into `folder/executed.ipynb`; returns '' or a line naming the failing cell
-    and its error.
+class _Batch:
+    """Notebooks of one call in one run folder. Only the thread that calls `run` changes anything
+    here and on disk; the pool's threads do nothing but `execute`.
     """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
 
-    folder.mkdir(parents=True, exist_ok=True)
-    source = runtime.project_root() / "notebooks" / f"{name}.ipynb"
-    fields = {f.name for f in dataclasses.fields(config)}
-    given = {k.upper(): getattr(config, k.lower()) for k in _own(params, fields)}
-    os.environ["ECGKIT_BATCH"] = "1"
-    # Papermill warns of names absent from the parameters cell; `resolve` has checked them all.
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            source,
-            folder / "executed.ipynb",
-            parameters=given,
-            cwd=source.parent,
-            kernel_name="python3",
-            progress_bar=False,
-            # The kernel's own notes (TCP without encryption, interrupts at shutdown) are not the
-            # reader's concern: loopback only, and a failing cell is reported below.
-            extra_arguments=["--IPKernelApp.log_level=50"],
+    def __init__(self, names, configs, params, folder: Path, force, jobs: int, budget_min):
+        self.names, self.configs, self.params = names, configs, params
+        self.folder, self.force, self.jobs = folder, force, jobs
+        self.budget_min = budget_min
+        self.budget = runtime.Budget(None if budget_min is None else budget_min * 60)
+        self.running: dict[Future, Job] = {}
+        self.waiting = list(names)
+
+    def open(self) -> None:
+        """Checks inputs, opens the record and says what will run."""
+        first = self.configs[self.names[0]]
+        self.data, credentialed = "", False
+        if not first.simulated or first.ecgqa:
+            self.data, credentialed = _open(first)
+        elif self.jobs > 1 and STORE not in self.names and len(self.names) > 1:
+            _open(first)  # else several notebooks would fill the store side by side
+        self.record = runner_files.open_record(self.folder, first, self.params)
+        more = any(_more_is_credentialed(config) for config in self.configs.values())
+        self.record["credentialed"] = credentialed or more
+        self.entries, self.code = self.record["notebooks"], code_hash()
+        print(
+            f"{len(self.names)} notebooks · preset {first.preset} · data {first.data} · "
+            f"to {self.folder}", flush=True,
+        )  # fmt: skip
+
+    def run(self) -> None:
+        told = time.monotonic()
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while self.waiting or self.running:
+                    self._start_what_can(pool)
+                    if not self.running:
+                        continue
+                    left = max(0.0, told + EVERY_S - time.monotonic())
+                    ended, _ = wait(self.running, left, FIRST_COMPLETED)
+                    for future in ended:
+                        self._ended(self.running.pop(future), future.result())
+                    if time.monotonic() >= told + EVERY_S:
+                        told = time.monotonic()
+                        for job in self.running.values():
+                            print(job.line(), flush=True)
+            except BaseException:
+                self._stop()
+                raise
+
+    def _start_what_can(self, pool: ThreadPoolExecutor) -> None:
+        """Goes through those that wait for nothing any more, once."""
+        unfinished = {*self.waiting, *(job.name for job in self.running.values())}
+        for name in list(self.waiting):
+            if len(self.running) >= self.jobs:
+                return
+            if not waits_for(name, self.names) & unfinished:
+                self.waiting.remove(name)
+                self._start(name, pool)
+                if name not in {job.name for job in self.running.values()}:
+                    unfinished.discard(name)  # it is unchanged, or will not run
+
+    def _start(self, name: str, pool: ThreadPoolExecutor) -> None:
+        before = self.entries.get(name, {})
+        blocked = [n for n in NEEDS.get(name, ()) if not self._usable(n)]
+        used = self.budget.left() <= 0
+        if blocked and not (used and self._for_budget(blocked)):
+            self._note(name, f"not run: needs {', '.join(blocked)}")
+            return
+        found = _fingerprint(name, self.configs[name], self.data, self.entries, self.code)
+        page = self.folder / name / "executed.html"
+        same = before.get("fingerprint") == found and good(before) and page.exists()
+        if same and not blocked and not self.force:
+            self.entries[name] = before | {"status": "skipped (unchanged)"}
+            print(f"{name}: unchanged, skipped", flush=True)
+            return
+        if used:
+            self._note(name, self._budget_words())
+            return
+        self.entries[name] = entry(STARTED) | {"fingerprint": found}
+        runner_files.save_record(self.folder, self.record)
+        job = Job(name)
+        here = self.configs[name], self.params, self.folder / name
+        self.running[pool.submit(execute, name, *here, job, self._env())] = job
+
+    def _ended(self, job: Job, error: str) -> None:
+        """Notes what became of a notebook; makes its page, whatever became of it."""
+        name, seconds, folder = job.name, job.seconds(), self.folder / job.name
+        head = error.splitlines()[0] if error else ""
+        status = self._budget_words() if job.outcome == "budget" else job.outcome
+        html = ""
+        if (folder / "executed.ipynb").exists():
+            measured = self._measured(seconds) if job.outcome == "ok" else {}
+            line = runner_export.measured_line(measured) if measured else ""
+            secret = self.record["credentialed"] or runner_export.is_credentialed(folder)
+            runner_export.stamp(folder, line, secret)
+            html = runner_export.to_html(folder)
+        found = {"fingerprint": self.entries[name]["fingerprint"]}
+        if job.outcome == "ok":
+            found |= {"measured": measured}
+        self.entries[name] = entry(status, seconds, html, head) | found
+        print(f"{name}: {status} in {seconds:.0f} s", flush=True)
+        if job.outcome == "failed":
+            print("\n".join(f"  {line}" for line in error.splitlines()), flush=True)
+        self._save()
+
+    def close(self) -> int:
+        """The page, the last lines, the exit code."""
+        self._save()
+        page = runner_files.write_page(self.folder, self.record)
+        missing = [n for n in self.names if not good(self.entries[n])]
+        left_out = [n for n in missing if self.entries[n]["status"] == self._budget_words()]
+        print(
+            f"{len(self.names) - len(missing)} of {len(self.names)} notebooks ok in "
+            f"{self.record['seconds']:.0f} s"
         )
-    except PapermillExecutionError as error:
-        heading = _cell_name(folder / "executed.ipynb", error.cell_index)
-        return f"{name}, cell {error.cell_index} ({heading}): {error.ename}: {error.evalue}"
-    except DeadKernelError as error:
-        return f"{name}: its process ended before its last cell, often for lack of memory ({error})"
-    return ""
+        if left_out:
+            print(f"{self._budget_words()}; run the same command again to go on.")
+        print(page)
+        if missing == left_out:
+            return BUDGET if missing else DONE
+        return FAILED
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    def _usable(self, name: str) -> bool:
+        """True when `name` succeeded in this run folder, now or in an earlier sitting."""
+        written = (self.folder / name / "metrics.json").exists()
+        return good(self.entries.get(name)) and written
+
+    def _for_budget(self, names: Sequence[str]) -> bool:
+        return all(self.entries.get(n, {}).get("status") == self._budget_words() for n in names)
+
+    def _budget_words(self) -> str:
+        minutes = f"{self.budget_min:g}" if self.budget_min is not None else "0"
+        return f"not run: budget of {minutes} min used"
+
+    def _note(self, name: str, status: str) -> None:
+        self.entries[name] = entry(status)
+        print(f"{name}: {status}", flush=True)
+
+    def _measured(self, seconds: float) -> dict[str, object]:
+        return {
+            "seconds": round(seconds, 1),
+            "machine": runner_files.machine(),
+            "date": datetime.date.today().isoformat(),
+            "preset": self.record["preset"],
+            "data": "synthetic" if self.record["data"] == "synthetic" else "real",
+            "jobs": self.jobs,
+        }
+
+    def _env(self) -> dict[str, str]:
+        """Of the kernels: their share of the cores, and when trainings have to stop."""
+        env = {}
+        if self.jobs > 1:
+            cores = _cores()
+            env["OMP_NUM_THREADS"] = os.environ.get(
+                "OMP_NUM_THREADS", str(max(1, cores // self.jobs))
+            )
+        if self.budget_min is not None:
+            env[runs.STOP_AT] = str(time.time() + self.budget.left())
+        return env
+
+    def _save(self) -> None:
+        self.record["seconds"] = round(self.budget.used(), 1)
+        runner_files.save_record(self.folder, self.record)
+
+    def _stop(self) -> None:
+        """Ends what runs, and says so in run.json, for the next sitting to go on."""
+        for job in self.running.values():
+            job.stop()
+        wait(self.running)
+        for job in self.running.values():
+            self.entries[job.name] = entry("not run: stopped")
+        with contextlib.suppress(OSError):
+            self._save()
 
 
-def _cell_name(path: Path, index: int) -> str:
-    """The heading above a cell and its first line of code, so that a reader finds it without
-    counting.
-    """
-    cells = [
-        cell
-        for cell in json.loads(path.read_text())["cells"]
-        # Papermill puts banners of its own into a failed notebook; the index does not count them.
-        if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])
-    ]
-    above = [
-        line.lstrip("# ").strip()
-        for cell in cells[:index]
-        if cell["cell_type"] == "markdown"
-        for line in "".join(cell["source"]).splitlines()
-        if line.startswith("## ")
-    ]
-    code = "".join(cells[index]["source"]).strip().splitlines() if index < len(cells) else []
-    return " · ".join([*above[-1:], *code[:1]])
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _to_html(folder: Path) -> str:
-    """Renders executed.ipynb with its figures; returns the page's path relative to the run
-    folder.
-    """
-    from nbconvert import HTMLExporter
+@contextlib.contextmanager
+def _signals():
+    """A closed terminal or a scheduler's SIGTERM ends the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    body, _ = HTMLExporter(embed_images=True).from_filename(str(folder / "executed.ipynb"))
-    (folder / "executed.html").write_text(body)
-    return f"{folder.name}/executed.html"
+    def stop(number, frame):
+        raise KeyboardInterrupt
 
-
-def _usable(name: str, folder: Path, entries: Mapping[str, Mapping]) -> bool:
-    """True when `name` succeeded in this run folder, now or in an earlier sitting."""
-    ok = entries.get(name, {}).get("status", "").startswith(("ok", "skipped"))
-    return ok and (folder / name / "metrics.json").exists()
-
-
-def _entry(status: str, seconds: float = 0.0, html: str = "", cell: str = "") -> dict[str, object]:
-    return {"status": status, "seconds": round(seconds, 1), "html": html, "cell": cell}
-
-
-# --- what a result depends on ---------------------------------------------------------------------
-
-
-def _fingerprint(name: str, config: KitConfig, data: str, entries: Mapping[str, Mapping]) -> str:
-    """Code, config, data and the notebooks this one reads: the same hash means the same result."""
-    upstream = list(NEEDS.get(name, ())) if name != REPORT else [n for n in entries if n != REPORT]
-    source = (runtime.project_root() / "notebooks" / f"{name}.ipynb").read_text()
-    parts = [
-        code_hash(),
-        source,
-        config.hash(),
-        data,
-        _named_files(config),
-        runtime.versions(),
-        platform.python_version(),
-    ]
-    return short_hash([*parts, [entries.get(n, {}).get("fingerprint") for n in upstream]])
-
-
-def _named_files(config: KitConfig) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of the tables that settings name (follow-up, hazards)."""
-    named = [getattr(config, name, "") for name in ("outcomes", "hazards")]
-    found = [path for path in map(runtime.find_path, filter(None, named)) if path]
-    for folder in [path for path in found if path.is_dir()]:
-        found += sorted([*folder.glob("*.csv*"), *folder.glob("*/*.csv*")])
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
-
-
-def code_hash() -> str:
-    """Hash over every file of the package (code, knowledge notes, style sheets)."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-# --- run.json and the page ------------------------------------------------------------------------
-
-
-def _open_record(folder: Path, config: KitConfig, params: Mapping[str, object]) -> dict:
-    """The run's record; notebooks of an earlier sitting in the same folder stay in it."""
-    path = folder / "run.json"
-    earlier = json.loads(path.read_text()) if path.exists() else {}
-    return {
-        "run": folder.name,
-        "kit": __version__,
-        "preset": config.preset,
-        "data": config.data,
-        "ecgqa": config.ecgqa,
-        "params": {k.upper(): v for k, v in params.items()},
-        "git": runtime.git_state(),
-        "versions": runtime.versions() | {"python": platform.python_version()},
-        "seeds": {"seed": config.seed, "cohort_seed": config.cohort_seed},
-        "machine": f"{runtime.cpu_model()}, {os.cpu_count()} cores",
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seconds": 0.0,
-        "peak_memory_gb": earlier.get("peak_memory_gb", 0.0),
-        "notebooks": {entry.pop("name"): entry for entry in earlier.get("notebooks", [])},
-    }
-
-
-def _save_record(folder: Path, record: dict) -> None:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    scale = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
-    record["peak_memory_gb"] = round(max(record["peak_memory_gb"], children * scale / 1e9), 2)
-    runs.write_json(folder / "run.json", record | {"notebooks": _entries(record)})
-
-
-def _entries(record: dict) -> list[dict]:
-    return [{"name": n, **record["notebooks"][n]} for n in CONFIGS if n in record["notebooks"]]
-
-
-def _write_page(folder: Path, record: dict) -> Path:
-    from ecgkit.reports.page import build_index
-
-    return build_index(folder, _entries(record))
+    before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ecgkit import __version__, runtime
 from ecgkit.config import CONFIGS, KitConfig
-from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, DataError
+from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, DataError, KitError
 
 # Seconds allowed on 2 CPU cores with PRESET=demo DATA=synthetic, imports included.
 BUDGET_S = {
@@ -37,6 +37,20 @@ BUDGET_S = {
     "07_risk_finetuning": 80,
     "08_replication_report": 15,
 }
+
+
+# Set by `ecgkit run --budget`: the time (seconds since the epoch) at which trainings stop.
+STOP_AT = "ECGKIT_STOP_AT"
+
+
+class BudgetUsed(KitError):
+    """The minutes of `ecgkit run --budget` are used; what was trained so far is kept."""
+
+
+def seconds_left() -> float:
+    """Seconds until the run's budget is used; infinite without one."""
+    stop_at = os.environ.get(STOP_AT)
+    return float(stop_at) - time.time() if stop_at else float("inf")
 
 
 def start(notebook: str, names: Mapping[str, object]) -> Run:
@@ -103,6 +117,7 @@ class Run:
             "name": cohort.name,
             "fingerprint": cohort.fingerprint,
             "simulated": cohort.simulated,
+            "credentialed": cohort.credentialed,
             "n_ecgs": len(cohort.store),
         }
 
@@ -206,7 +221,7 @@ class Run:
         )
         print(f"Files in {_shown(self.folder)}:")
         for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path.name != "executed.ipynb":
+            if path.is_file() and not path.name.startswith("executed."):
                 print(f"  {path.relative_to(self.folder)}  {path.stat().st_size / 1e3:.0f} kB")
 
 
