@@ -96,8 +96,9 @@ def plot_bars(
     y = np.arange(len(names))[::-1]
     ax.barh(y, np.nan_to_num(values), height=0.62, color=style.COLOURS[0], alpha=0.85)
     errors = np.abs(np.nan_to_num(np.stack([values - low, high - values])))
-    ax.errorbar(np.nan_to_num(values), y, xerr=errors, fmt="none", ecolor=style.INK, capsize=3,
-                linewidth=1.2)
+    known = errors.any(0)  # a bar without an interval gets no mark at its end
+    ax.errorbar(np.nan_to_num(values)[known], y[known], xerr=errors[:, known], fmt="none",
+                ecolor=style.INK, capsize=3, linewidth=1.2)
     counts = np.isfinite(values).all() and not (values % 1).any() and values.max(initial=0) > 1
     for row, value, end in zip(y, values, np.fmax(high, values), strict=True):
         text = f" {value:,.{0 if counts else 3}f}" if np.isfinite(value) else " not computed"

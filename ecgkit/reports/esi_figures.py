@@ -7,6 +7,7 @@ Usage:
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 
 from ecgkit.reports import paper, style
 from ecgkit.types import ECGRecord
+
+MOST_BARS = 32  # classes in one row of bars: more have names nobody can read
 
 
 @style.in_style
@@ -50,14 +53,30 @@ def plot_similarity(steps: Mapping[str, np.ndarray], title: str = "") -> Figure:
 
 @style.in_style
 def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = "") -> Figure:
-    """Grouped bars per class with 95 % intervals; each table has name, auc, low, high,
-    n_positive.
+    """Grouped bars per class with 95 % intervals, many classes in several rows; each table has
+    name, auc, low, high, n_positive.
     """
     names = list(dict.fromkeys(n for table in tables.values() for n in table["name"]))
-    size = (min(16.0, max(6.5, 0.55 * len(names) * len(tables) + 2)), 4)
-    figure, ax = style.new_figure(size=size)
+    rows = max(1, math.ceil(len(names) / MOST_BARS))
+    each = max(1, math.ceil(len(names) / rows))
+    width = min(14.0, max(6.5, (0.55 if each <= 10 else 0.4) * each * len(tables) + 2))
+    figure, axes = style.new_figure(rows, 1, size=(width, 1 + 3 * rows), squeeze=False)
+    for row, ax in enumerate(axes[:, 0]):
+        _draw_bars(ax, names[row * each : (row + 1) * each], each, tables)
+    axes[0, 0].set_title(title)
+    axes[-1, 0].set_xlabel(note)
+    if len(tables) > 1:
+        axes[0, 0].legend(loc="upper right", ncols=len(tables))
+    return figure
+
+
+def _draw_bars(ax, names: list[str], room: int, tables: dict[str, pd.DataFrame]) -> None:
+    """The bars of `names`, in space for `room` of them."""
     width = 0.8 / max(1, len(tables))
+    counts = {}
     for i, (label, table) in enumerate(tables.items()):
+        table = table[table["name"].isin(names)]
+        counts |= dict(zip(table["name"], table["n_positive"]))
         at = np.array([names.index(n) for n in table["name"]]) + (i - (len(tables) - 1) / 2) * width
         value = table["auc"].to_numpy()
         reach = np.stack([value - table["low"], table["high"] - value]).clip(min=0)
@@ -65,10 +84,7 @@ def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = 
         ax.errorbar(at, value, reach, fmt="none", ecolor=style.INK, elinewidth=1, capsize=2)
     ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
     ax.text(1.005, 0.5, "chance", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
-    counts = {n: k for table in tables.values() for n, k in zip(table["name"], table["n_positive"])}
+    many = room > 10
     ax.set_xticks(range(len(names)), [f"{n}\nn={counts[n]}" for n in names],
-                  rotation=90 if len(names) > 10 else 0, fontsize=7 if len(names) > 30 else 9)
-    ax.set(ylim=(0, 1.08), ylabel="AUC", title=title, xlabel=note)
-    if len(tables) > 1:
-        ax.legend(loc="upper right", ncols=len(tables))
-    return figure
+                  rotation=90 if many else 0, fontsize=8 if many else 9)
+    ax.set(ylim=(0, 1.08), ylabel="AUC", xlim=(-0.6, room - 0.4))
