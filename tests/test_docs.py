@@ -13,7 +13,7 @@ from ecgkit import cli, cli_data, runner
 from ecgkit.config import CONFIGS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("[!C]*.md"), *ROOT.glob("CO*.md"), *(ROOT / "docs").glob("*.md")])
 FIELDS = {f.name.upper() for config in CONFIGS.values() for f in dataclasses.fields(config)}
 TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
