@@ -17,6 +17,10 @@ from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 # Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
 _NOT_GIVEN = ("PRESET", "DATA", "ECGQA", "OUT")
+_PATHS = ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS", "KNOWLEDGE", "TEST_DATA", "TEST_ECGQA",
+          "SPLIT_FILE")  # fmt: skip
+_PATHS_OR_IDS = ("CHECKPOINT", "TEXT_ENCODER", "EMBEDDER", "ENCODER_FROM", "LLM", "MAPPER_FROM",
+                 "TOKENIZER", "TRANSLATOR")  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,11 +150,11 @@ def _with_whole_paths(params: dict) -> dict:
         return str(Path(os.path.expanduser(value)).absolute())
 
     params = dict(params)
-    for name in ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS", "KNOWLEDGE"):
+    for name in _PATHS:
         value = params.get(name, "")
         if value and value != "synthetic":
             params[name] = whole(value)
-    for name in ("CHECKPOINT", "TEXT_ENCODER", "EMBEDDER"):
+    for name in _PATHS_OR_IDS:
         value = str(params.get(name, ""))
         if value and Path(os.path.expanduser(value)).exists():
             params[name] = whole(value)

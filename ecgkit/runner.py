@@ -23,11 +23,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ecgkit import runner_export, runner_files, runner_lock, runs, runtime
-from ecgkit.config import CONFIGS, KitConfig, short_hash
+from ecgkit.config import RUNNABLE, KitConfig, short_hash
 from ecgkit.runner_files import code_hash, entry, good
 from ecgkit.runner_files import fingerprint as _fingerprint
 from ecgkit.runner_notebook import Job, execute
-from ecgkit.runner_order import NEEDS, REPORT, STORE, choose, waits_for
+from ecgkit.runner_order import NEEDS, REPORT, STORE, choose, needs, waits_for
 from ecgkit.types import ConfigError
 
 __all__ = ["NEEDS", "REPORT", "check_inputs", "choose", "code_hash", "execute", "resolve",
@@ -70,14 +70,14 @@ def resolve(names: Sequence[str], params: Mapping[str, object]) -> dict[str, Kit
     """One config per notebook. A parameter counts for the notebooks that have it; one that none has
     is an error.
     """
-    fields = {n: {f.name for f in dataclasses.fields(CONFIGS[n])} for n in names}
+    fields = {n: {f.name for f in dataclasses.fields(RUNNABLE[n])} for n in names}
     for name in params:
         if not any(name.lower() in known for known in fields.values()):
             # The notebook with the most settings gives the best "did you mean".
             widest = max(names, key=lambda n: len(fields[n]))
-            CONFIGS[widest].from_params({name: params[name]})
+            RUNNABLE[widest].from_params({name: params[name]})
     return {
-        n: CONFIGS[n].from_params({k: v for k, v in params.items() if k.lower() in fields[n]})
+        n: RUNNABLE[n].from_params({k: v for k, v in params.items() if k.lower() in fields[n]})
         for n in names
     }
 
@@ -181,7 +181,7 @@ class _Batch:
 
     def _start(self, name: str, pool: ThreadPoolExecutor) -> None:
         before = self.entries.get(name, {})
-        blocked = [n for n in NEEDS.get(name, ()) if not self._usable(n)]
+        blocked = [n for n in needs(name, self.configs[name]) if not self._usable(n)]
         used = self.budget.left() <= 0
         if blocked and not (used and self._for_budget(blocked)):
             self._note(name, f"not run: needs {', '.join(blocked)}")

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ecgkit import __version__, runs, runtime
-from ecgkit.config import CONFIGS, KitConfig, short_hash
+from ecgkit.config import RUNNABLE, KitConfig, short_hash
 from ecgkit.runner_order import upstream
 
 PACKAGE = Path(__file__).resolve().parent
@@ -61,7 +61,7 @@ def save_record(folder: Path, record: dict) -> None:
 
 
 def entries(record: dict) -> list[dict]:
-    return [{"name": n, **record["notebooks"][n]} for n in CONFIGS if n in record["notebooks"]]
+    return [{"name": n, **record["notebooks"][n]} for n in RUNNABLE if n in record["notebooks"]]
 
 
 def entry(status: str, seconds: float = 0.0, html: str = "", cell: str = "") -> dict[str, object]:

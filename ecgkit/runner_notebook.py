@@ -211,7 +211,7 @@ def _failure(name: str, error, cells: list[dict]) -> str:
         for line in "".join(output.get("text", "")).splitlines()
     ]
     tail = [line.rstrip() for line in [*printed, *trace] if line.strip()][-TAIL:]
-    return "\n".join([head, *(f"  | {line}" for line in tail)])
+    return runtime.without_secrets("\n".join([head, *(f"  | {line}" for line in tail)]))
 
 
 def _line_of(trace: list[str], source: list[str]) -> str:

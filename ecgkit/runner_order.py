@@ -3,6 +3,7 @@
 Usage:
     choose(["05", "notebooks/04_esi_pretraining.ipynb"])     # ["04_esi_pretraining", "05_..."]
     waits_for("06_few_shot_qa", choose([]))                  # what has to end before it starts
+    needs("06_few_shot_qa", config)                          # what has to have succeeded
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecgkit.config import CONFIGS
+from ecgkit.config import CONFIGS, RUNNABLE, SOLUTIONS, KitConfig
 from ecgkit.types import ConfigError
 
 # A notebook runs only when those it needs have succeeded in the same run folder.
@@ -22,31 +23,39 @@ NEEDS = {
 READS = {"06_few_shot_qa": ("03_baselines",)}
 # It fills the store that all but these two read; it runs first, so that none fills it beside it.
 STORE = "01_data_mapping"
-WITHOUT_STORE = ("00_start_here", "08_replication_report")
-# It reads whatever run files there are, so it waits for all.
 REPORT = "08_replication_report"
+WITHOUT_STORE = ("00_start_here", REPORT)
 
 
 def choose(names: Sequence[str]) -> list[str]:
     """Full notebook names in order; accepts `03`, `03_baselines` or
-    `notebooks/03_baselines.ipynb`; all where `names` is empty.
+    `notebooks/03_baselines.ipynb`; where `names` is empty all but the solutions.
 
     Raises ConfigError for a name that is no notebook's.
     """
     chosen = set()
     for name in names or CONFIGS:
         stem = Path(name).stem
-        found = [known for known in CONFIGS if known == stem or known.split("_")[0] == stem]
+        found = [known for known in RUNNABLE if known == stem or known.split("_")[0] == stem]
         if not found:
-            raise ConfigError(f"There is no notebook {name!r}; choose from {', '.join(CONFIGS)}.")
+            raise ConfigError(f"There is no notebook {name!r}; choose from {', '.join(RUNNABLE)}.")
         chosen.add(found[0])
-    return [name for name in CONFIGS if name in chosen]
+    return [name for name in RUNNABLE if name in chosen]
+
+
+def needs(name: str, config: KitConfig) -> tuple[str, ...]:
+    """The notebooks that must have succeeded in the same run folder before `name` may run."""
+    if getattr(config, "encoder_from", ""):  # an encoder of elsewhere stands in for notebook 04
+        return ()
+    return NEEDS.get(name, ())
 
 
 def upstream(name: str, known: Sequence[str]) -> list[str]:
-    """Those of `known` whose results `name` reads, in order."""
-    if name == REPORT:
-        return [n for n in known if n != REPORT]
+    """Those of `known` whose results `name` reads; the report and the solutions read whatever run
+    files there are.
+    """
+    if name in (REPORT, SOLUTIONS):
+        return [n for n in known if n not in (name, SOLUTIONS)]
     return [n for n in known if n in (*NEEDS.get(name, ()), *READS.get(name, ()))]
 
 

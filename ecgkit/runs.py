@@ -14,15 +14,17 @@ Usage, in a notebook's set-up cell:
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from ecgkit import __version__, runtime
-from ecgkit.config import CONFIGS, KitConfig
+from ecgkit.config import RUNNABLE, KitConfig
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, DataError, KitError
 
 # Seconds allowed on 2 CPU cores with PRESET=demo DATA=synthetic, imports included.
@@ -35,7 +37,7 @@ BUDGET_S = {
     "05_esi_evaluation": 55,
     "06_few_shot_qa": 130,
     "07_risk_finetuning": 80,
-    "08_replication_report": 15,
+    "08_replication_report": 30,
 }
 
 
@@ -61,7 +63,7 @@ def start(notebook: str, names: Mapping[str, object]) -> Run:
     (a typo).
     """
     params = {k: v for k, v in names.items() if k.isupper() and not k.startswith("_")}
-    config = CONFIGS[notebook].from_params(params)
+    config = RUNNABLE[notebook].from_params(params)
     run = Run(notebook, config)
     runtime.set_seed(config.seed)
     print(config.describe())
@@ -89,7 +91,8 @@ class Run:
         self.checks: list[dict] = []
         self.captions: dict[str, str] = {}
         self.data: dict[str, object] = {}
-        self.budget_s = BUDGET_S[notebook] if config.preset == "demo" and config.simulated else None
+        timed = config.preset == "demo" and config.simulated
+        self.budget_s = BUDGET_S.get(notebook) if timed else None
         config.save(self.folder / "config.json")
 
     # --- reading other notebooks ------------------------------------------------------------------
@@ -209,9 +212,11 @@ class Run:
             "checks": self.checks,
             "captions": self.captions,
             "seconds": round(used, 1),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "allowed_s": self.budget_s,
             "peak_memory_gb": runtime.peak_memory_gb(),
             "machine": runtime.cpu_model(),
+            "gpu": _gpu(),
         }
         write_json(self.folder / "metrics.json", body)
         allowed = f" of {self.budget_s} s allowed" if self.budget_s else ""
@@ -250,6 +255,12 @@ def _shown(path: Path) -> str:
         return str(path.relative_to(runtime.project_root()))
     except ValueError:
         return path.name
+
+
+def _gpu() -> str:
+    """The GPU that torch sees; '' without one, and where nobody has imported torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else ""
 
 
 def _process_start() -> float:

@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_model
 
-from ecgkit import runtime
+from ecgkit import runs, runtime
 from ecgkit.tasks import training_files
 from ecgkit.tasks.batching import batch_indices
 from ecgkit.tasks.schedule import lr_factor
@@ -144,6 +144,12 @@ class _Loop:
             if self._any(budget.left() <= 0) and not last:
                 self._save_state()
                 return self._result(finished=False)
+            if self._any(runs.seconds_left() <= 0) and not last:
+                self._save_state()
+                raise runs.BudgetUsed(
+                    f"The run's budget is used; {self.folder.name} stopped after step {self.step} "
+                    f"of {settings.n_steps}. Run the same command again to go on."
+                )
             if self.step % settings.checkpoint_every == 0 and not last:
                 self._save_state()
         return self._finish()
