@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -185,6 +186,25 @@ class Budget:
 
     def left(self) -> float:
         return float("inf") if self.seconds is None else self.seconds - self.used()
+
+
+# --- what is told of an error ---------------------------------------------------------------------
+
+
+def first_line(error: BaseException, length: int = 120) -> str:
+    """The first line of what a library says, without secrets; its kind where it says nothing."""
+    lines = without_secrets(str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[0][:length]
+
+
+def without_secrets(text: str) -> str:
+    """`text` with `***` for every key, token or password of the environment, and for what stands
+    before an @ in an address. A value of under eight characters is a dummy and stays.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= 8 and re.search(r"KEY|TOKEN|SECRET|PASSWORD", name, re.I):
+            text = text.replace(value, "***")
+    return re.sub(r"(\w://)[^/@\s]+@", r"\1***@", text)
 
 
 # --- reports on the machine and the code ----------------------------------------------------------

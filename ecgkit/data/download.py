@@ -62,7 +62,7 @@ def read_url(url: str) -> bytes | None:
     """A small file's bytes; None where the server has none. Raises DataError as `download`."""
     for attempt in range(TRIES):
         try:
-            with urllib.request.urlopen(_request(url), timeout=TIMEOUT_S) as answer:
+            with _OPENER.open(_request(url), timeout=TIMEOUT_S) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             if error.code in (404, 410):
@@ -79,7 +79,11 @@ def with_mirror(url: str, mirror: str) -> str:
     """`url` with scheme and host replaced by `mirror` ('' = as it is). ConfigError if not http."""
     if not mirror:
         return url
-    if urllib.parse.urlsplit(mirror).scheme not in ("http", "https"):
+    parts = urllib.parse.urlsplit(mirror)
+    if "@" in parts.netloc or parts.query:
+        # Not repeated: addresses are printed and kept beside the file, and here a password may be.
+        raise ConfigError("--mirror holds a user name or a ?; give the address of an open mirror.")
+    if parts.scheme not in ("http", "https"):
         raise ConfigError(f"--mirror is {mirror!r}; give an address that starts with http(s)://.")
     return mirror.rstrip("/") + urllib.parse.urlsplit(url).path
 
@@ -119,7 +123,7 @@ def _fetch_some(url: str, part: Path, label: str) -> bool:
     stamp = _read_stamp(part, url)
     have = _size(part) if stamp else 0
     try:
-        answer = urllib.request.urlopen(_request(url, have, stamp), timeout=TIMEOUT_S)
+        answer = _OPENER.open(_request(url, have, stamp), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have and have == stamp.get("size"):
             return True  # everything was here already; the last answer's end was lost
@@ -186,6 +190,20 @@ def _request(url: str, have: int = 0, stamp: dict | None = None) -> urllib.reque
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": stamp["validator"]}
     return urllib.request.Request(url, headers=headers)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to any host, as archives move, but never from https to what is not encrypted."""
+
+    def redirect_request(self, request, file, code, reason, headers, url):
+        schemes = [urllib.parse.urlsplit(u).scheme for u in (request.full_url, url)]
+        if schemes[1] != "https" and schemes != ["http", "http"]:
+            why = f"it leads to {schemes[1] or 'nowhere'}://, which is not followed from here"
+            raise urllib.error.HTTPError(request.full_url, code, why, headers, file)
+        return super().redirect_request(request, file, code, reason, headers, url)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _validator(headers) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ecgkit import runtime
 from ecgkit.text.encoders import hub_reachable
 from ecgkit.types import KitError, ModelError
 
@@ -126,6 +127,6 @@ def _sentences(what: str, next_step: str) -> Iterator[None]:
     except EntryNotFoundError:
         reason = "is not among the files of that hub model"
     except Exception as error:  # noqa: BLE001 - the hub's answer or any error of its HTTP client
-        first = (str(error).splitlines() or [""])[0][:160]
-        reason = f"was refused, or the connection failed ({type(error).__name__}: {first})"
+        said = f"{type(error).__name__}: {runtime.first_line(error, 160)}"
+        reason = f"was refused, or the connection failed ({said})"
     raise ModelError(f"{what} {reason}; {next_step}.") from None

@@ -49,8 +49,8 @@ def load_llm(name: str, dtype: str = "auto", device: str = "auto", four_bit: boo
     except (OSError, ValueError) as error:
         reason = "failed to load" if here else "is gated, misspelt or not a causal language model"
         raise ModelError(
-            f"Language model {name!r} {reason} ({_first_line(error)}); check the name, log in with "
-            f"`hf auth login` if its licence asks for it, or {_OTHERWISE}."
+            f"Language model {name!r} {reason} ({runtime.first_line(error, 160)}); check the name, "
+            f"log in with `hf auth login` if its licence asks for it, or {_OTHERWISE}."
         ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -114,7 +114,3 @@ def _require_hub(name: str) -> None:
             f"Language model {name!r} is not on this machine and the hub does not answer; connect "
             f"to the internet, give a local folder, or {_OTHERWISE}."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

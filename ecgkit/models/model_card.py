@@ -7,6 +7,7 @@ Usage:
 from __future__ import annotations
 
 import math
+from html import escape
 
 import yaml
 
@@ -32,7 +33,7 @@ def _header(body: dict) -> str:
 
 def _title(body: dict) -> str:
     entry = MODELS.get(body["class"])
-    what = body.get("task") or (f"A model that {entry.what}." if entry else "")
+    what = _text(body.get("task")) or (f"A model that {entry.what}." if entry else "")
     return f"# {body['class']}\n\n{what}\n\n**{NOT_FOR_DIAGNOSIS}**"
 
 
@@ -84,7 +85,7 @@ def _usage(body: dict) -> str:
 
 
 def _notes(body: dict) -> str:
-    return f"## Notes\n\n{body['notes']}" if body.get("notes") else ""
+    return f"## Notes\n\n{_text(body['notes'])}" if body.get("notes") else ""
 
 
 def _number(value) -> str:
@@ -95,4 +96,9 @@ def _number(value) -> str:
 def _cell(value, empty: str = _UNKNOWN) -> str:
     """One line of Markdown, whatever the value holds."""
     text = "" if value is None else str(value)
-    return " ".join(text.replace("|", "\\|").split()) or empty
+    return _text(" ".join(text.replace("|", "\\|").split())) or empty
+
+
+def _text(value) -> str:
+    """Words without markup of their own: a card is shown as HTML, on the hub and elsewhere."""
+    return escape(str(value or ""), quote=False)

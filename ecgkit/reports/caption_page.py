@@ -6,10 +6,12 @@ Usage:
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 import pandas as pd
 
+from ecgkit.reports.style import NO_FORMULAS
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
 _STYLE = """
@@ -38,7 +40,7 @@ def caption_page(caption: str, found: pd.DataFrame, title: str = ""):
     asked = "".join(_finding(name, lines) for name, lines in found.groupby("finding", sort=False))
     parts = "".join(f"<p>{_marked(part, found['said'])}</p>" for part in caption.split("\n"))
     return HTML(
-        f"{_STYLE}<div class='ecgkit-cap'><div><h4>What was found</h4>"
+        f"{_STYLE}<div class='ecgkit-cap {NO_FORMULAS}'><div><h4>What was found</h4>"
         f"{asked or '<p>no passage</p>'}</div><div><h4>{escape(title or 'Caption')}</h4>"
         f"<div class='caption'>{parts}</div><p class='where'>{escape(NOT_FOR_DIAGNOSIS)}</p></div>"
         "</div>"
@@ -56,7 +58,10 @@ def _finding(name: str, lines: pd.DataFrame) -> str:
 
 def _marked(text: str, taken) -> str:
     """The escaped text with each of `taken` that stands in it marked; a final stop may differ."""
-    page = escape(text)
-    for part in dict.fromkeys(escape(t).rstrip(".") for t in taken if t):
-        page = page.replace(part, f"<mark>{part}</mark>")
-    return page
+    parts = sorted({part for t in taken if (part := t.rstrip("."))}, key=len, reverse=True)
+    if not parts:
+        return escape(text)
+    pieces = re.split(f"({'|'.join(map(re.escape, parts))})", text)
+    pieces[::2] = map(escape, pieces[::2])
+    pieces[1::2] = (f"<mark>{escape(part)}</mark>" for part in pieces[1::2])
+    return "".join(pieces)

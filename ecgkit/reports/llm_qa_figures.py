@@ -122,9 +122,8 @@ def plot_prompt(
     ax.set_axis_off()
     share = len(lines) / (len(lines) + len(below) + 1)
     look = {"va": "top", "family": "monospace", "fontsize": 8, "linespacing": 1.25}
-    # A dollar sign would begin a formula.
-    ax.text(0, 1, "\n".join(lines).replace("$", r"\$"), transform=ax.transAxes, **look)
-    ax.text(0, 1 - share - 0.01, "\n".join(below).replace("$", r"\$"), transform=ax.transAxes,
+    ax.text(0, 1, "\n".join(lines), transform=ax.transAxes, **look)
+    ax.text(0, 1 - share - 0.01, "\n".join(below), transform=ax.transAxes,
             weight="bold", color=style.COLOURS[0], **look)  # fmt: skip
     _title(figure, title, simulated)
     return figure

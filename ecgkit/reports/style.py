@@ -15,12 +15,15 @@ import sys
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 # Okabe and Ito (2008): eight colours that stay apart for the common kinds of colour blindness.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6a600")
 PAPER_GRID, PAPER_GRID_FINE, PAPER_BACK, TRACE = "#f4aaaa", "#fadcdc", "#fffafa", "#000000"
 ATTENTION = "cividis"
+# Class of an HTML element in which MathJax leaves dollars alone (version 2 and later ones).
+NO_FORMULAS = "tex2jax_ignore mathjax_ignore"
 MUTED, INK = "#6b6b6b", "#1a1a1a"
 PALETTE_FROM = 150_000  # bytes
 
@@ -68,14 +71,31 @@ def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] | None
 
 
 def in_style(function):
-    """Decorator: the style sheet holds while a plot function runs, whoever calls it."""
+    """Decorator: the style sheet holds while a plot function runs, whoever calls it.
+
+    Text is drawn as it stands: a report or an answer may hold dollars, between which matplotlib
+    would read mathematics and end the figure at a command it does not know.
+    """
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        with matplotlib.rc_context(RC):
-            return function(*args, **kwargs)
+        with matplotlib.rc_context({**RC, "text.parse_math": False}):
+            result = function(*args, **kwargs)
+        if isinstance(result, Figure):
+            _let_powers_be_read(result)
+        return result
 
     return wrapped
+
+
+def _let_powers_be_read(figure: Figure) -> None:
+    """The labels of a logarithmic axis are matplotlib's own formulas."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        for which, formatter in (("major", axis.get_major_formatter()),
+                                 ("minor", axis.get_minor_formatter())):  # fmt: skip
+            if isinstance(formatter, LogFormatter):
+                for label in axis.get_ticklabels(which=which):
+                    label.set_parse_math(True)
 
 
 def bare_figure(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:

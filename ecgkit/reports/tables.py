@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecgkit.reports import style
 from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, KitError
 
 RIGHT, WRONG = "background-color: #d7eddf", "background-color: #f9dfcf"
@@ -53,7 +54,7 @@ def styled(table: pd.DataFrame, caption: str = "", digits: int = 3):
     cell = "text-align: left; vertical-align: top; padding: 3px 10px"
     below = "caption-side: bottom; text-align: left; color: #6b6b6b"
     looks = [{"selector": "td, th", "props": cell}, {"selector": "caption", "props": below}]
-    view = view.set_table_styles(looks)
+    view = view.set_table_styles(looks).set_table_attributes(f'class="{style.NO_FORMULAS}"')
     return view.set_caption(escape(caption)) if caption else view
 
 

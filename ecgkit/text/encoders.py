@@ -90,12 +90,13 @@ def load_text_encoder(name: str, timeout_s: float = 4.0):
             place, local_files_only=offline, dtype="float32", output_loading_info=True
         )
     except Exception as error:  # noqa: BLE001 - OSError, ValueError, or the weight file's own errors
+        said = runtime.first_line(error)
         if local:
             raise ModelError(
-                f"{Path(name).name}/ holds no Hugging Face text encoder ({_first_line(error)}); "
+                f"{Path(name).name}/ holds no Hugging Face text encoder ({said}); "
                 "give a folder with config.json, weights and tokenizer."
             ) from None
-        why = "the hub cannot be reached from here" if offline else _first_line(error)
+        why = "the hub cannot be reached from here" if offline else said
         raise ModelError(
             f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, "
             "or leave the name empty for the small encoder trained in place."
@@ -178,7 +179,3 @@ def hub_reachable(timeout_s: float = 4.0) -> bool:
     thread.start()
     thread.join(timeout_s)
     return bool(answer and answer[0])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

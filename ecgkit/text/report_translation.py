@@ -228,7 +228,7 @@ def load_translator(name: str, timeout_s: float = 4.0):
 
 
 def _not_available(name: str, local: bool, offline: bool, error: Exception) -> ModelError:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    said = runtime.first_line(error)
     whole = not local or (Path(name).expanduser() / "config.json").exists()
     if whole and "sentencepiece" in str(error).lower() and find_spec("sentencepiece") is None:
         return ModelError(
