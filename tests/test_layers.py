@@ -33,6 +33,7 @@ LAYERS = [
     "cli_data",
     "cli_ask",
     "cli_models",
+    "cli_report",
     "cli",
     "__main__",
 ]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import runtime
-from ecgkit.reports.ledger_files import COUNTS, FACTS, RunFiles, is_simulated, read_run
+from ecgkit.reports.ledger_files import COUNTS, FACTS, RunFiles, read_run
 from ecgkit.reports.ledger_rows import SYSTEMS, Published, read_published, why_context
 from ecgkit.reports.ledger_status import (
     CONTEXT,
@@ -28,6 +28,7 @@ from ecgkit.reports.ledger_status import (
     NO_VALUE,
     NOT_RUN,
     kind_of,
+    made_up,
     status_of,
     unpublished_status,
 )
@@ -47,7 +48,7 @@ def ledger_table(run: RunFiles, shared: Path | None = None) -> pd.DataFrame:
 
     `row` counts from 1 in the published table, 0 of a row that is not from it. `ours`, `low` and
     `high` are in the published unit, NaN where nothing was measured; `file` and `metric` say where
-    they stand in the run folder.
+    they stand in the run folder, `simulated` what of it is made up ("no": nothing).
     """
     rows = [_published_row(row, run) for row in read_published(shared)]
     own = UNPUBLISHED if rows else (*HEADLINES, *UNPUBLISHED)
@@ -114,7 +115,7 @@ def _ours(target: Target | None, found: dict | None, run: RunFiles) -> dict:
         "high": None if high is None else high * target.scale,
         "n": found.get("n"), "data": data.get("name") or ("none needed" if counted else "unnamed"),
         "fingerprint": data.get("fingerprint", ""),
-        "simulated": "no" if counted or not is_simulated(body) else "yes",
+        "simulated": made_up(target, run) or "no",
         "file": FACTS if counted else f"{target.source}/metrics.json", "metric": target.metric,
     }  # fmt: skip
 
@@ -128,9 +129,9 @@ def summary_table(table: pd.DataFrame) -> pd.DataFrame:
     exact = table["kind"].isin(["size", "count", "setting"])
     columns = {
         "Numbers": table["row"] > 0,
-        "Results matched": (kinds == MATCHED) & ~exact,
-        "Sizes and counts matched": (kinds == MATCHED) & table["kind"].isin(["size", "count"]),
-        "Settings matched": (kinds == MATCHED) & (table["kind"] == "setting"),
+        "Results match": (kinds == MATCHED) & ~exact,
+        "Sizes, counts match": (kinds == MATCHED) & table["kind"].isin(["size", "count"]),
+        "Settings match": (kinds == MATCHED) & (table["kind"] == "setting"),
         "Differs": kinds == DIFFERS,
         "Not run here": kinds == NOT_RUN,
         "Context": kinds == CONTEXT,

@@ -22,7 +22,6 @@ from ecgkit.reports.ledger_target import Target
 MATCHED, NOT_RUN, DIFFERS, CONTEXT = "matched", "not run here", "differs because", "context"
 NO_VALUE = "no published value"
 STATUSES = (MATCHED, DIFFERS, NOT_RUN, CONTEXT, NO_VALUE)
-SIMULATED = "simulated data: never a replication"
 
 
 def kind_of(status: str) -> str:
@@ -107,18 +106,28 @@ def data_gap(target: Target, run: RunFiles) -> str:
     """What the data and sizes of our number lack beside the published ones; simulated first."""
     body = run.body(target.source)
     data = body.get("data", {})
-    if is_simulated(body):
-        return SIMULATED
-    if target.labels == "outcomes" and not run.setting(target.source, "outcomes"):
-        return "simulated outcomes on real ECGs: never a replication"
-    if target.labels == "questions" and not run.setting(target.source, "ecgqa"):
-        return "the kit's own questions on real ECGs: never a replication"
+    made = made_up(target, run)
+    if made:
+        return f"{made}: never a replication"
     if target.data not in str(data.get("name", "")):
         return f"other data: {data.get('name') or 'unnamed'}, not {target.data}"
     if data.get("n_ecgs", 0) < target.full:
         return f"a subset of {data.get('n_ecgs', 0)} records of {target.full:,}"
     if body.get("preset") != "paper":
         return f"another preset: {body.get('preset')}, not the published sizes"
+    return ""
+
+
+def made_up(target: Target, run: RunFiles) -> str:
+    """What the kit made up itself of what our number stands on; "" = nothing, all is real."""
+    if target.source == COUNTS:
+        return ""
+    if is_simulated(run.body(target.source)):
+        return "simulated data"
+    if target.labels == "outcomes" and not run.setting(target.source, "outcomes"):
+        return "simulated outcomes on real ECGs"
+    if target.labels == "questions" and not run.setting(target.source, "ecgqa"):
+        return "the kit's own questions on real ECGs"
     return ""
 
 

@@ -1,0 +1,103 @@
+"""The files of a report: made from a run folder's JSON and tables alone, without its notebooks.
+
+    ledger.csv, discrepancies.csv   every published number beside ours; paper beside code
+    run_times.csv                   measured, with machine and date
+    paper/*.png                     figures in the papers' form
+    index.html                      all of it on one page
+
+Usage:
+    write_report(Path("runs/demo"))       # everything; `ecgkit report` and notebook 08
+    write_tables(run)                     # the tables alone, as after every run
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ecgkit import runs, runtime
+from ecgkit.config import short_hash
+from ecgkit.reports.discrepancies_table import discrepancy_table
+from ecgkit.reports.ledger import ledger_table, write_ledger
+from ecgkit.reports.ledger_files import REPORT, RunFiles, read_json, read_run
+from ecgkit.reports.ledger_status import CONTEXT, DIFFERS, MATCHED, NOT_RUN, kind_of
+from ecgkit.reports.paper_figures import paper_figures
+from ecgkit.reports.run_tables import run_times
+from ecgkit.types import DataError
+
+PAPER = "paper"  # folder of the figures in the papers' form
+CAPTIONS = "figures.json"
+
+
+def write_report(folder: str | Path) -> Path:
+    """Makes tables, figures and index.html anew; returns the page's path.
+
+    Raises DataError for a folder that holds no run.
+    """
+    from ecgkit.reports.page import build_index
+
+    run = read_run(folder)
+    if not run.record and not run.notebooks:
+        raise DataError(
+            f"{Path(folder).name} holds no run: neither run.json nor a notebook's metrics.json. "
+            "Give a folder that `ecgkit run` wrote, e.g. runs/demo."
+        )
+    write_figures(run, ledger_table(run, runtime.shared_dir()))
+    return build_index(Path(folder), run.record.get("notebooks", []))
+
+
+def write_tables(run: RunFiles) -> dict[str, pd.DataFrame]:
+    """Writes ledger.csv, discrepancies.csv and run_times.csv; returns them by stem."""
+    tables = {
+        "ledger": ledger_table(run, runtime.shared_dir()),
+        "discrepancies": discrepancy_table(run), "run_times": run_times(run),
+    }  # fmt: skip
+    write_ledger(run, tables["ledger"])
+    for name in ("discrepancies", "run_times"):
+        with runtime.replacing(Path(run.folder) / f"{name}.csv") as scratch:
+            tables[name].to_csv(scratch, index=False)
+    return tables
+
+
+def summary_words(ledger: Path) -> str:
+    """One sentence on a written ledger.csv: how many rows, and how many of each status."""
+    table = pd.read_csv(ledger, keep_default_na=False)
+    published = table[table["row"].astype(int) > 0]
+    if published.empty:
+        return "The published table is not here; the ledger holds this run's own numbers alone."
+    counts = published["status"].map(kind_of).value_counts()
+    words = ", ".join(f"{counts.get(s, 0)} {w}" for s, w in (
+        (MATCHED, "matched"), (DIFFERS, "measured and differ"), (NOT_RUN, "not run here"),
+        (CONTEXT, "context")))  # fmt: skip
+    results = published[(published["status"] == MATCHED) & (published["kind"] == "result")]
+    return (f"{len(published)} published numbers: {words}. Of those matched, {len(results)} are "
+            "results; the others are sizes, counts and settings.")  # fmt: skip
+
+
+def write_figures(run: RunFiles, ledger: pd.DataFrame) -> dict[str, str]:
+    """Draws what the run's files can give into `paper/`; returns name -> caption."""
+    place = Path(run.folder) / PAPER
+    place.mkdir(exist_ok=True)
+    captions = {}
+    for name, (figure, caption) in paper_figures(run, ledger).items():
+        with runtime.replacing(place / f"{name}.png") as scratch:
+            figure.savefig(scratch, format="png", dpi=100, bbox_inches="tight")
+        captions[name] = caption
+    runs.write_json(place / CAPTIONS, {"of": run_hash(run), "captions": captions})
+    for path in place.glob("*.png"):
+        if path.stem not in captions:
+            path.unlink()
+    return captions
+
+
+def figure_captions(run: RunFiles) -> dict[str, str]:
+    """Captions of the figures in `paper/`; {} where they were drawn from other numbers."""
+    found = read_json(Path(run.folder) / PAPER / CAPTIONS)
+    return found.get("captions", {}) if found.get("of") == run_hash(run) else {}
+
+
+def run_hash(run: RunFiles) -> str:
+    """Hash of all metrics but the report's own: figures drawn from others are not shown."""
+    bodies = {name: body.get("metrics", {}) for name, body in run.notebooks.items()}
+    return short_hash({name: body for name, body in bodies.items() if name != REPORT})
