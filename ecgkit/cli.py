@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecgkit import __version__, cli_ask, cli_data, cli_models
+from ecgkit import __version__, cli_ask, cli_data, cli_models, cli_report
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 # Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         "--budget", type=float, metavar="MINUTES",
         help="once they are used, nothing starts and trainings stop; the same command goes on",
     )
+    run.add_argument(
+        "--processes", type=int, default=1, metavar="N",
+        help="train in N processes (accelerate launch): one per GPU, or on the cores",
+    )
     run.set_defaults(action=_run, data="")  # '' = not given: a sweep's base may say
 
     demo = commands.add_parser("demo", help="all notebooks, simulated cohort, minutes on two cores")
@@ -99,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_data.add_commands(commands)
     cli_models.add_commands(commands)
     cli_ask.add_commands(commands)
+    cli_report.add_commands(commands)
 
     plot = commands.add_parser("plot", help="draw an ECG (WFDB record, CSV or NPY) on ECG paper")
     plot.add_argument("record", help="path of the record")
@@ -125,6 +130,10 @@ def _run(args) -> int:
         if not separator:
             raise ConfigError(f"--set takes NAME=VALUE, not {item!r}.")
         params[name.strip().upper()] = value
+    if args.processes < 1:
+        raise ConfigError(f"--processes is {args.processes}; it must be at least 1.")
+    if args.processes > 1:
+        os.environ["ECGKIT_PROCESSES"] = str(args.processes)
     if args.sweep:
         from ecgkit.sweeps import run_sweep
 

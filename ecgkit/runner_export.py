@@ -18,6 +18,7 @@ from pathlib import Path
 from ecgkit import runs, runtime
 
 NOT_FOR_SHARING = "Made from credentialed data: not for sharing."
+MOST_IMAGE_BYTES = 2_000_000  # as they stand in the page; more are drawn in fewer colours
 _MARK = (
     '<div style="border: 3px solid #b00020; padding: 0.6em; font-weight: bold">'
     f"{NOT_FOR_SHARING}</div>"
@@ -54,10 +55,11 @@ def to_html(folder: Path) -> str:
     from nbconvert import HTMLExporter
 
     notebook = nbformat.read(folder / "executed.ipynb", as_version=4)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output["data"]["image/png"] = _smaller(output["data"]["image/png"])
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", [])
+             if "image/png" in output.get("data", {})]
+    if sum(len(data["image/png"]) for data in shown) > MOST_IMAGE_BYTES:
+        for data in shown:
+            data["image/png"] = _smaller(data["image/png"])
     body, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
     with runtime.replacing(folder / "executed.html") as scratch:
         scratch.write_text(body, "utf-8")

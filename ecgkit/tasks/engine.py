@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import load_model
 
 from ecgkit import runs, runtime
-from ecgkit.tasks import training_files
+from ecgkit.tasks import launching, training_files
 from ecgkit.tasks.batching import batch_indices
 from ecgkit.tasks.schedule import lr_factor
 from ecgkit.tasks.training_parts import (
@@ -71,7 +71,8 @@ def fit(
     `batches(step)` chooses the items of a step (default: a fresh permutation each epoch);
     `names(indices)` says what to call items when a batch has to be written down.
     `fingerprint` names the data and whatever else decides the result; a checkpoint with another one
-    is not resumed. Writes the files `training_files` lists.
+    is not resumed. Writes the files `training_files` lists. ECGKIT_PROCESSES says in how many
+    processes to train (`launching`).
     Raises ModelError on a loss that is not finite, after writing the batch's items to
     bad_batch.json, and when memory runs out, naming the knobs.
     """
@@ -87,6 +88,11 @@ def fit(
     if finished is not None:
         model.to(runtime.pick_device(settings.device)).eval()
         return finished
+    if (n := launching.n_processes()) > 1:
+        call = {"n_items": n_items, "make_batch": make_batch, "loss_fn": loss_fn,
+                "settings": settings, "evaluate": evaluate, "fingerprint": fingerprint,
+                "batches": batches, "names": names}  # fmt: skip
+        return launching.fit_launched(n, model, folder, call)
     loop = _Loop(model, make_batch, loss_fn, settings, folder, key)
     loop.evaluate, loop.names = evaluate, names or (lambda indices: indices.tolist())
     loop.batches = batches or (
@@ -274,7 +280,8 @@ class _Loop:
         self.rows.append(row)
         if not self.accelerator.is_main_process:
             return
-        with open(self.folder / "log.jsonl", "a") as file:
+        log = self.folder / "log.jsonl"
+        with runtime.writing(log), open(log, "a") as file:
             file.write(json.dumps(row) + "\n")
         if self.writer:
             for name, value in row.items():
