@@ -174,9 +174,10 @@ def _is_number(value) -> bool:
 
 
 def _is_many(value) -> bool:
-    return isinstance(value, set | frozenset | list | tuple | np.ndarray) and np.ndim(
-        list(value) if isinstance(value, set | frozenset) else value
-    ) == 1
+    return (
+        isinstance(value, set | frozenset | list | tuple | np.ndarray)
+        and np.ndim(list(value) if isinstance(value, set | frozenset) else value) == 1
+    )
 
 
 def _plain_set(values) -> set:

@@ -11,7 +11,9 @@ import textwrap
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ecgkit.data.qa_reading import ATTRIBUTE_TYPES, QUESTION_TYPES, SPLITS
 from ecgkit.reports import style
@@ -166,6 +168,47 @@ def plot_templates(questions) -> Figure:
     below.axhline(0.5, color=style.INK, lw=0.8, ls=":")
     below.set(ylabel="commonest answer", ylim=(0, 1.03), xlabel="template_id", xticks=x)
     below.set_xticklabels(table["template_id"], rotation=90, fontsize=8)
+    return figure
+
+
+@style.in_style
+def plot_answer_rows(questions, positions) -> Figure:
+    """What a loss sees of a few questions: per row the classes that count (grey) and are true
+    (blue). Columns are the classes that count for any of them, at most 40, the commonest first.
+    """
+    positions = np.asarray(positions)
+    labels, mask = questions.labels(positions) > 0.5, questions.valid_mask(positions)
+    order = np.argsort(-mask.sum(axis=0), kind="stable")
+    columns = order[mask[:, order].any(axis=0)][:40]
+    shade = mask[:, columns].astype(float) + labels[:, columns]  # 0 does not count, 1 no, 2 yes
+    figure, ax = style.new_figure(size=(10.5, 2.4 + 0.27 * len(positions)))
+    colours = ListedColormap(["#ffffff", "#d9d9d9", style.COLOURS[0]])
+    ax.pcolormesh(shade[::-1], cmap=colours, vmin=0, vmax=2, edgecolor="#eeeeee", linewidth=0.5)
+    asked = questions.table["question"].iloc[positions[::-1]]
+    ax.set_yticks(np.arange(len(asked)) + 0.5, [textwrap.shorten(q, 74) for q in asked])
+    names = [textwrap.shorten(questions.classes[k], 44, placeholder=" ...") for k in columns]
+    ax.set_xticks(np.arange(len(columns)) + 0.5, names, rotation=90)
+    ax.tick_params(labelsize=8, length=0)
+    handles = [Patch(facecolor=colours(k), edgecolor="#999999") for k in (2, 1, 0)]
+    words = ("true", "counts, and is not true", "does not count")
+    figure.legend(handles, words, loc="outside upper right", ncols=3)
+    figure.suptitle(_title(questions, "Answers as rows"), x=0.01, ha="left", weight="bold")
+    return figure
+
+
+@style.in_style
+def plot_uses(uses, simulated: bool | None = None) -> Figure:
+    """How many questions ask about an ECG: a histogram over ECGs, `uses` (R,) per stored row."""
+    uses = np.asarray(uses)
+    figure, ax = style.new_figure(size=(6.6, 2.9))
+    ax.hist(uses, bins=np.arange(-0.5, max(uses.max(), 1) + 1, max(1, uses.max() // 40)))
+    ax.axvline(uses.mean(), color=style.COLOURS[1], ls="--", lw=1.2)
+    ax.annotate(
+        f"mean {uses.mean():.1f}", (uses.mean(), 1), (4, -4), color=style.COLOURS[1],
+        xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+    )  # fmt: skip
+    ax.set(xlabel="questions about one ECG", ylabel="ECGs")
+    ax.set_title(style.mark_simulated("How often each stored ECG is asked about", simulated))
     return figure
 
 
