@@ -16,7 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 START_S, UPDATE_S = 90, 30
-TALLEST = 16_000  # pixels; Chromium draws no picture taller than 16,384
+TALLEST = 8_000  # pixels of one picture; Chromium draws none taller than 16,384
 # Lab writes [*] beside a cell that waits or runs, [3] beside one that has run.
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
 STARTED = f"() => {PROMPTS}.some(prompt => /[*0-9]/.test(prompt))"
@@ -89,12 +89,15 @@ class LabNotebook:
         return [name.removeprefix("ecgkit-") for name in found]
 
     def screenshot(self, path: Path) -> None:
-        """The whole notebook as one picture."""
+        """The whole notebook as a picture; what is taller than `TALLEST` goes on in NAME_2.png."""
         before = self.page.viewport_size
         tall = self.root.locator(".jp-WindowedPanel-viewport").evaluate("e => e.scrollHeight")
-        self.page.set_viewport_size(before | {"height": min(tall + 150, TALLEST)})
-        self.root.locator(".jp-WindowedPanel-outer").evaluate("e => { e.scrollTop = 0 }")
-        self.root.screenshot(path=path)
+        self.page.set_viewport_size(before | {"height": min(tall + 150, TALLEST + 150)})
+        scroll = "(e, top) => { e.scrollTop = top }"
+        for part, top in enumerate(range(0, tall, TALLEST), 1):
+            self.root.locator(".jp-WindowedPanel-outer").evaluate(scroll, top)
+            ending = f"_{part}" if part > 1 else ""
+            self.root.screenshot(path=path.with_stem(path.stem + ending))
         self.page.set_viewport_size(before)
 
 

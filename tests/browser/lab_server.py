@@ -61,15 +61,16 @@ def lab_server(notebooks: Path) -> Iterator[Server]:
     home, token = notebooks.parent / "jupyter", secrets.token_hex(16)
     _write_settings(home / "settings")
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(sys.executable, str(Path(__file__).with_name("lab_main.py"))),
+        *("--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={notebooks}"),
         "--LabApp.extension_manager=readonly",
     ]
     log = home / "server.log"
     with log.open("w") as out:
         process = psutil.Popen(
-            command, env=_environment(home, token), stdout=out, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, env=_environment(home, token), stdin=subprocess.PIPE, stdout=out,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
             yield Server(_wait_for_url(process, home / "runtime", log), token)
@@ -111,7 +112,7 @@ def _wait_for_url(process: psutil.Popen, runtime: Path, log: Path) -> str:
 
 
 def _end(process: psutil.Popen) -> None:
-    """Asks the server to end, and ends what is left; kernels have sessions of their own."""
+    """Asks the server to end, then ends what is left; kernels have sessions of their own."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family = [process, *process.children(recursive=True)]
         process.terminate()
