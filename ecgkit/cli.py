@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecgkit import __version__, cli_ask, cli_data, cli_models, cli_report
+from ecgkit import __version__, cli_ask, cli_data, cli_models, cli_plan, cli_report
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 # Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_models.add_commands(commands)
     cli_ask.add_commands(commands)
     cli_report.add_commands(commands)
+    cli_plan.add_commands(commands)
 
     plot = commands.add_parser("plot", help="draw an ECG (WFDB record, CSV or NPY) on ECG paper")
     plot.add_argument("record", help="path of the record")

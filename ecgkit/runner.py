@@ -209,7 +209,7 @@ class _Batch:
         status = self._budget_words() if job.outcome == "budget" else job.outcome
         html = ""
         if (folder / "executed.ipynb").exists():
-            measured = self._measured(seconds) if job.outcome == "ok" else {}
+            measured = self._measured(name, seconds) if job.outcome == "ok" else {}
             line = runner_export.measured_line(measured) if measured else ""
             secret = self.record["credentialed"] or runner_export.is_credentialed(folder)
             runner_export.stamp(folder, line, secret)
@@ -258,10 +258,11 @@ class _Batch:
         self.entries[name] = entry(status)
         print(f"{name}: {status}", flush=True)
 
-    def _measured(self, seconds: float) -> dict[str, object]:
+    def _measured(self, name: str, seconds: float) -> dict[str, object]:
+        gpu = runner_export.gpu_of(self.folder / name)
         return {
             "seconds": round(seconds, 1),
-            "machine": runner_files.machine(),
+            "machine": ", ".join(filter(None, [runner_files.machine(), gpu])),
             "date": datetime.date.today().isoformat(),
             "preset": self.record["preset"],
             "data": "synthetic" if self.record["data"] == "synthetic" else "real",

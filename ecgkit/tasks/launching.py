@@ -27,6 +27,7 @@ import cloudpickle
 import pandas as pd
 import torch
 from safetensors.torch import load_model
+from torch.nn.utils.parametrize import is_parametrized
 
 from ecgkit import runs, runtime
 from ecgkit.tasks import training_files
@@ -87,13 +88,22 @@ def _packed(content: dict, name: str) -> bytes:
 
 
 class _Pickler(cloudpickle.Pickler):
-    """A tensor on a GPU goes by way of the CPU to the GPU of the process that unpacks it."""
+    """A tensor on a GPU goes by way of the CPU to the GPU of the process that unpacks it. A module
+    with parametrised weights (weight norm) refuses to be pickled, for its class is made on the
+    spot; that class travels by value.
+    """
 
     def reducer_override(self, item):
+        if isinstance(item, torch.nn.Module) and is_parametrized(item):
+            return object.__new__, (type(item),), dict(item.__dict__), None, None, _set_state
         if isinstance(item, torch.Tensor) and item.is_cuda:
             kept = isinstance(item, torch.nn.Parameter)
             return _on_gpu, (item.detach().cpu(), item.requires_grad, kept)
         return super().reducer_override(item)
+
+
+def _set_state(module: torch.nn.Module, state: dict) -> None:
+    module.__dict__.update(state)
 
 
 def _on_gpu(tensor: torch.Tensor, requires_grad: bool, is_parameter: bool) -> torch.Tensor:
