@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor
 
 from ecgkit import runtime
@@ -134,6 +135,7 @@ def pretrain_llm(
             fingerprint=text, batches=_by_length(ids, settings),
         )  # fmt: skip
         if log.finished and not (folder / "model" / "config.json").exists():
+            transformers.logging.disable_progress_bar()
             with runtime.replacing_folder(folder / "model") as place:
                 llm.save_pretrained(place)
                 tokenizer.save_pretrained(place)

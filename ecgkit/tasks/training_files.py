@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -75,6 +76,8 @@ def save_state(accelerator, folder: Path, schedule, progress: dict) -> None:
     two whole. Every process calls it; the main one moves files.
     """
     fresh, state, old = (folder / name for name in ("state.part", "state", "state.old"))
+    # It warns at every checkpoint that tied weights are stored once, which is what is wanted.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     if accelerator.is_main_process:
         shutil.rmtree(fresh, ignore_errors=True)
     accelerator.wait_for_everyone()
