@@ -185,6 +185,10 @@ class RiskConfig(KitConfig):
     )
     outcome_seed: int = setting("seed of the simulated outcomes", 11)
     test_folds: int = setting("folds 10, 9, ... held out for the C-index", tiny=2, demo=2, paper=1)
+    cv_folds: int = setting(
+        "folds of cross-validation of the training patients by five seeds (published 2); 0 = none",
+        0,
+    )
 
     def check(self) -> None:
         super().check()
@@ -217,6 +221,8 @@ class RiskConfig(KitConfig):
                 )
         if not 1 <= self.test_folds <= 5:
             raise ConfigError(f"TEST_FOLDS is {self.test_folds}; hold out 1 to 5 of ten folds.")
+        if self.cv_folds and not 2 <= self.cv_folds <= 10:
+            raise ConfigError(f"CV_FOLDS is {self.cv_folds}; give 2 to 10, or 0 for none.")
         if self.base_features % 2:
             raise ConfigError(
                 f"BASE_FEATURES is {self.base_features}; its four-fold must split into 8 heads, so "
