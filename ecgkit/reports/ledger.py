@@ -172,13 +172,3 @@ def number_words(row: dict) -> str:
         digits = 3 if abs(row["ours"]) < 10 else 1
         text += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
     return text + ("" if pd.isna(row["n"]) else f", n={int(row['n'])}")
-
-
-# --- until notebook 08 reads the new names --------------------------------------------------------
-from ecgkit.reports.discrepancies_table import discrepancy_table  # noqa: E402, F401
-from ecgkit.reports.ledger_files import describe_data  # noqa: E402, F401
-from ecgkit.reports.run_tables import metrics_table, plot_headlines, run_times  # noqa: E402, F401
-
-
-def replication_table(run, shared=None):
-    return headline_table(ledger_table(run, shared))

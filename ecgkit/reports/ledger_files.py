@@ -22,6 +22,7 @@ from ecgkit.types import DataError
 
 REPORT = "08_replication_report"
 FACTS = "kit_counts.json"  # sizes and settings that need no data: see `ledger_facts`
+NOTEBOOKS = tuple(name for name in CONFIGS if name[:2].isdigit())  # the solutions measure nothing
 COUNTS = "kit counts"  # the name under which the ledger finds them
 
 
@@ -38,15 +39,20 @@ class RunFiles:
 
     def status(self, name: str) -> str:
         """What run.json says of a notebook, else whether it left metrics."""
-        for entry in self.record.get("notebooks", []):
-            if entry["name"] == name:
-                return entry["status"]
+        entry = self.entry(name)
+        if entry:
+            return entry["status"]
         return "ok" if name in self.notebooks else "not run in this folder"
+
+    def entry(self, name: str) -> dict:
+        """What run.json says of a notebook; {} where it is not listed."""
+        listed = self.record.get("notebooks", [])
+        return next((entry for entry in listed if entry["name"] == name), {})
 
     @property
     def missing(self) -> list[str]:
         """Notebooks of the kit that left no metrics here (the report itself aside)."""
-        return [n for n in CONFIGS if n not in self.notebooks and n != REPORT]
+        return [n for n in NOTEBOOKS if n not in self.notebooks and n != REPORT]
 
     @property
     def simulated(self) -> bool:
@@ -56,7 +62,8 @@ class RunFiles:
     @property
     def credentialed(self) -> bool:
         """True where any notebook read records that may not be passed on."""
-        return any(body.get("data", {}).get("credentialed") for body in self.notebooks.values())
+        bodies = (self.record, *(body.get("data", {}) for body in self.notebooks.values()))
+        return any(body.get("credentialed") for body in bodies)
 
     def body(self, source: str) -> dict:
         """The file in which a ledger row's number stands: a notebook's metrics, or the counts."""
@@ -104,7 +111,7 @@ def read_run(folder: str | Path) -> RunFiles:
     record = read_json(folder / "run.json")
     # A notebook that failed or was held back may have left the metrics of an earlier sitting.
     stale = {e["name"] for e in record.get("notebooks", []) if not succeeded(e["status"])}
-    paths = {n: folder / n / "metrics.json" for n in CONFIGS if n not in stale}
+    paths = {n: folder / n / "metrics.json" for n in NOTEBOOKS if n not in stale}
     notebooks = {n: read_json(p) for n, p in paths.items() if p.exists()}
     return RunFiles(folder, record, notebooks, read_json(folder / FACTS))
 

@@ -22,7 +22,7 @@ TITLES = {
     "08_replication_report": "Replication report",
 }  # fmt: skip
 NOT_FOR_SHARING = (
-    "<p class='warn'><strong>Not for sharing.</strong> This run read credentialed records: keep "
+    "<p class='warn'><strong>Made from credentialed data: not for sharing.</strong> Keep "
     "this page, its figures and its notebooks where your data use agreement allows.</p>"
 )
 SIMULATED = (
@@ -96,7 +96,7 @@ def headlines(run: RunFiles) -> str:
 
 
 def paper_figures(run: RunFiles, folder: str, captions: dict[str, str]) -> str:
-    """The figures in the papers' form that `write_figures` drew."""
+    """The figures in the papers' form that `save_figures` left."""
     cards = [html.figure(run.folder, f"{folder}/{n}.png", text) for n, text in captions.items()]
     cards = [card for card in cards if card]
     if not cards:

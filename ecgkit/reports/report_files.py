@@ -6,15 +6,17 @@
     index.html                      all of it on one page
 
 Usage:
-    write_report(Path("runs/demo"))       # everything; `ecgkit report` and notebook 08
+    write_report(Path("runs/demo"))       # everything, as `ecgkit report` does
     write_tables(run)                     # the tables alone, as after every run
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ecgkit import runs, runtime
 from ecgkit.config import short_hash
@@ -35,16 +37,21 @@ def write_report(folder: str | Path) -> Path:
 
     Raises DataError for a folder that holds no run.
     """
-    from ecgkit.reports.page import build_index
-
     run = read_run(folder)
     if not run.record and not run.notebooks:
         raise DataError(
             f"{Path(folder).name} holds no run: neither run.json nor a notebook's metrics.json. "
             "Give a folder that `ecgkit run` wrote, e.g. runs/demo."
         )
-    write_figures(run, ledger_table(run, runtime.shared_dir()))
-    return build_index(Path(folder), run.record.get("notebooks", []))
+    save_figures(run, paper_figures(run, ledger_table(run, runtime.shared_dir())))
+    return write_page(folder)
+
+
+def write_page(folder: str | Path) -> Path:
+    """Makes the tables and index.html anew, with the figures that are there; returns its path."""
+    from ecgkit.reports.page import build_index
+
+    return build_index(Path(folder), read_json(Path(folder) / "run.json").get("notebooks", []))
 
 
 def write_tables(run: RunFiles) -> dict[str, pd.DataFrame]:
@@ -75,12 +82,12 @@ def summary_words(ledger: Path) -> str:
             "results; the others are sizes, counts and settings.")  # fmt: skip
 
 
-def write_figures(run: RunFiles, ledger: pd.DataFrame) -> dict[str, str]:
-    """Draws what the run's files can give into `paper/`; returns name -> caption."""
+def save_figures(run: RunFiles, drawn: Mapping[str, tuple[Figure, str]]) -> dict[str, str]:
+    """Saves what `paper_figures` drew into `paper/`, in place of earlier ones; name -> caption."""
     place = Path(run.folder) / PAPER
     place.mkdir(exist_ok=True)
     captions = {}
-    for name, (figure, caption) in paper_figures(run, ledger).items():
+    for name, (figure, caption) in drawn.items():
         with runtime.replacing(place / f"{name}.png") as scratch:
             figure.savefig(scratch, format="png", dpi=100, bbox_inches="tight")
         captions[name] = caption

@@ -10,9 +10,14 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ecgkit.config import CONFIGS
 from ecgkit.reports.curves import metric_words, plot_bars
-from ecgkit.reports.ledger_files import REPORT, RunFiles, describe_data, is_simulated
+from ecgkit.reports.ledger_files import (
+    NOTEBOOKS,
+    REPORT,
+    RunFiles,
+    describe_data,
+    is_simulated,
+)
 from ecgkit.reports.tables import with_interval
 from ecgkit.runs import BUDGET_S
 
@@ -50,7 +55,7 @@ def run_times(run: RunFiles) -> pd.DataFrame:
     The report itself is left out: while it runs, its files are those of the time before.
     """
     rows = []
-    for name in CONFIGS:
+    for name in NOTEBOOKS:
         if name == REPORT:
             continue
         body = run.notebooks.get(name, {})
@@ -62,18 +67,21 @@ def run_times(run: RunFiles) -> pd.DataFrame:
             "Allowed, s": f"{allowed}" if allowed else f"– (demo: {BUDGET_S[name]})",
             "Peak memory": f"{body['peak_memory_gb']:.1f} GB" if body else "–",
             "Checks held": f"{sum(c['holds'] for c in checks)} of {len(checks)}" if checks else "–",
-            "Machine": _machine(run, body), "Measured on": measured_on(run, body),
+            "Machine": _machine(run, name, body), "Measured on": _measured_on(run, name, body),
         })
     return pd.DataFrame(rows)
 
 
-def _machine(run: RunFiles, body: dict) -> str:
-    """The run's machine with its cores, where it is the notebook's."""
+def _machine(run: RunFiles, name: str, body: dict) -> str:
+    """Where it was measured, as the runner noted it; else the notebook's machine, with the run's
+    cores where that is the same.
+    """
+    noted = run.entry(name).get("measured", {}).get("machine")
     own, whole = str(body.get("machine", "")), str(run.record.get("machine", ""))
-    return whole if own and whole.startswith(own) else own or "–"
+    return noted or (whole if own and whole.startswith(own) else own) or "–"
 
 
-def measured_on(run: RunFiles, body: dict) -> str:
+def _measured_on(run: RunFiles, name: str, body: dict) -> str:
     """The day a notebook was run; of an older file that does not say, the day the run started."""
-    when = body.get("finished") or (run.record.get("started") if body else "")
-    return str(when or "–")[:10]
+    noted = run.entry(name).get("measured", {}).get("date") or body.get("finished")
+    return str(noted or (run.record.get("started") if body else "") or "–")[:10]

@@ -18,6 +18,7 @@ import pandas as pd
 from ecgkit import runtime
 from ecgkit.reports import page
 from ecgkit.reports.ledger_files import read_run
+from ecgkit.reports.page_parts import NOT_FOR_SHARING
 from ecgkit.reports.run_tables import metrics_table
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
@@ -54,6 +55,7 @@ def _head(folder: Path, record: dict) -> str:
         "None of it replicates a published result.</p>"
         if any(body.get("data", {}).get("simulated") for body in bodies) else ""
     )  # fmt: skip
+    banner += NOT_FOR_SHARING if any(run.credentialed for run in runs) else ""
     facts = f"{', '.join(record['notebooks'])} · {record['machine']} · {record['started']}"
     return (
         f"<header><h1>{escape(_title(record))}</h1><p class='lead'>{escape(facts)}</p>"
