@@ -64,10 +64,9 @@ def read_file(
     name: str, fs: float | None = None, leads: str | None = None, units: str = "mV"
 ) -> ECGRecord:
     """The ECG of a file; `units` count for CSV and NPY alone, as a WFDB header states its own."""
-    from ecgkit.data.own_ecg import read_own_ecg
+    from ecgkit.data.own_ecg import is_plain, read_own_ecg
 
-    plain = Path(name).suffix.lower() in (".csv", ".txt", ".tsv", ".npy")
-    return read_own_ecg(name, fs=fs, leads=leads or None, units=units if plain else None)
+    return read_own_ecg(name, fs, leads or None, units if is_plain(name) else None)
 
 
 def _of_cohort(name: str, answerer) -> ECGRecord:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ecgkit.config import EsiConfig, EsiEvalConfig
-from ecgkit.reports import attention_figures, caption_page, esi_eval_figures, esi_figures, widgets
+from ecgkit.reports import attention_figures, caption_page, esi_eval_figures, esi_figures
 from ecgkit.tasks import caption_attention, esi_eval_study, esi_files, esi_look, esi_study
 from ecgkit.types import ModelError
 
@@ -84,16 +84,11 @@ def test_caption_scores_and_maps_draw():
     assert [ax.get_title(loc="left") for ax in maps.axes][0] == "principal components"
 
 
-def test_a_slider_in_a_live_notebook(monkeypatch):
-    import ipywidgets
-
-    monkeypatch.setattr(widgets.runtime, "is_batch", lambda: False)
-    drawn = []
-    box = widgets.browse(["one", "two"], lambda i: drawn.append(i), slider=True)
-    menu = box.children[0]
-    assert isinstance(menu, ipywidgets.SelectionSlider)
-    menu.value = 1
-    assert drawn == [0, 1]
+def test_stated_findings_are_told_apart_without_colour(study):
+    scores = np.arange(5, 0, -1.0)
+    figure = esi_eval_figures.plot_scores(
+        study.cohort.record(0), scores, list("abcde"), true=[1], most=4)
+    assert [bar.get_hatch() or "" for bar in figure.axes[-1].patches] == ["", "//", "", ""]
 
 
 # --- the calls a notebook shows -------------------------------------------------------------------

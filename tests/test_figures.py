@@ -1,7 +1,6 @@
 """Figures: the paper is metric, gaps and absent leads are drawn as such, estimators are right."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from ecgkit.reports import (
     sources_figures,
     style,
     tables,
-    widgets,
 )
 from ecgkit.types import LEADS, DataError, ECGRecord
 
@@ -257,22 +255,6 @@ def test_answers_are_escaped_and_judged_as_sets():
         tables.answers_table(["a", "b"], ["x"], ["y"])
 
 
-def test_browser_is_a_static_figure_in_batch(monkeypatch):
-    monkeypatch.setenv("ECGKIT_BATCH", "1")
-    figure = widgets.browse_records([record(), record()], ["first", "second"])
-    assert "first" in texts(figure)
-    with pytest.raises(DataError):
-        widgets.browse_records([])
-
-
-def test_live_browser_says_what_it_is_for():
-    view = widgets._live(["one", "two"], lambda i: f"record {i}")
-    menu, _, notice = view.children
-    assert "not for diagnosis" in notice.value
-    menu.value = 1
-    assert [label for label, _ in menu.options] == ["1. one", "2. two"]
-
-
 # --- a recording with its questions ---------------------------------------------------------------
 
 
@@ -315,40 +297,6 @@ def test_filter_and_leads_of_the_page(tiny_cohort):
     assert "high-pass 0.5 Hz" in texts(figure) and "Questions" not in texts(figure)
     drawn = [ln.get_gid() for ln in figure.axes[0].lines if str(ln.get_gid()).startswith("lead")]
     assert drawn == ["lead II", "lead V5"]
-
-
-def test_question_browser_follows_its_controls(tiny_cohort, questions):
-    browser = widgets.QuestionBrowser(tiny_cohort, questions, [4, 5, 6])
-    seen = [bytes(browser.image.value)]
-    assert seen[0].startswith(b"\x89PNG") and "questions" in browser.text.value
-    for change in (
-        lambda: setattr(browser.menu, "value", 6),
-        lambda: setattr(browser.filter, "value", "highpass"),
-        lambda: setattr(browser.leads, "value", ("II", "V1")),
-        lambda: setattr(browser.number, "value", str(tiny_cohort.table["ecg_id"].iloc[50])),
-    ):
-        change()
-        assert bytes(browser.image.value) not in seen
-        seen.append(bytes(browser.image.value))
-    assert browser.row == 50
-    browser.number.value = "<no such>"
-    assert browser.row == 50 and "&lt;no such&gt; is stored" in browser.message.value
-    assert "not for diagnosis" in browser.view.children[-1].value
-
-
-def test_question_browser_in_batch_and_without_rows(monkeypatch, tiny_cohort, questions):
-    monkeypatch.setenv("ECGKIT_BATCH", "1")
-    figure = widgets.browse_questions(tiny_cohort, questions, [7], leads=("II",))
-    assert f"ECG {tiny_cohort.table['ecg_id'].iloc[7]}" in texts(figure)
-    assert "Questions" not in texts(widgets.browse_questions(tiny_cohort))
-    with pytest.raises(DataError):
-        widgets.browse_questions(tiny_cohort, questions, [])
-
-
-def test_what_stands_beside_a_record_is_escaped(tiny_cohort, questions):
-    table = questions.table.assign(question="<script>x</script>")
-    html = widgets.side_html(tiny_cohort, SimpleNamespace(table=table), int(table["row1"].iloc[0]))
-    assert "<script>" not in html and "&lt;script&gt;" in html
 
 
 # --- preprocessing --------------------------------------------------------------------------------

@@ -274,7 +274,7 @@ def test_a_record_that_cannot_be_read_is_said_in_its_place(scorer, tiny_cohort):
 
     report = functools.partial(risk_widget.report_of, Damaged)
     widget = risk_widget.WhatIf(scorer, Damaged(), [2, 3], report)
-    assert "role='alert'" in widget.said.value and "&lt;b&gt; is flat" in widget.said.value
+    assert "role='alert'" in widget.message.value and "&lt;b&gt; is flat" in widget.message.value
     widget.silent["I"].value = True  # nothing to change yet
     widget.menu.value = 3
     assert "I silent" in widget.said.value and widget.image.value

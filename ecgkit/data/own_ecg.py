@@ -37,6 +37,13 @@ TIME_NAMES = (
     "index",
 )
 
+PLAIN = (".csv", ".txt", ".tsv", ".npy")
+
+
+def is_plain(path: str | Path) -> bool:
+    """Whether a file holds bare numbers, so that rate and units have to be said."""
+    return Path(path).suffix.lower() in PLAIN
+
 
 def read_own_ecg(
     path: str | Path,

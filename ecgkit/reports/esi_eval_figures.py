@@ -9,6 +9,7 @@ Usage:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,22 @@ from matplotlib.figure import Figure
 
 from ecgkit.reports import paper, style
 from ecgkit.types import ECGRecord
+
+
+class Mark(NamedTuple):
+    """How a bar of `plot_scores` looks, and what is written behind it."""
+
+    colour: str
+    hatch: str
+    words: str
+
+
+# Of a finding its reader stated, of one he did not, and of a sentence typed by the user (None).
+MARKS = {
+    True: Mark(style.COLOURS[1], "//", " stated"),
+    False: Mark("#9fb8cc", "", ""),
+    None: Mark(style.INK, "", ""),
+}
 
 
 @style.in_style
@@ -66,23 +83,29 @@ def plot_match_curve(ranks: Mapping[str, np.ndarray], n: int, title: str = "") -
 def plot_scores(record: ECGRecord, scores: np.ndarray, names: Sequence[str],
                 true: Sequence[int] = (), title: str = "", most: int = 12) -> Figure:
     """The ECG page, and beside it its zero-shot scores as bars, highest first; stated findings in
-    the accent colour. `scores` (K,) in standard deviations over the test split.
+    the accent colour and hatched. `scores` (K,) in standard deviations over the test split.
     """
     bar_mm, names_mm = 124.0, 58.0
     figure, axes, page = paper.draw_page(record, title, right=bar_mm)
-    order = np.argsort(-np.asarray(scores), kind="stable")[:most]
-    missed = [k for k in true if k not in order]
-    shown = [*order[: most - len(missed)], *missed]
+    shown = ranked(scores, true, most)
     width, free = page.width + bar_mm, bar_mm - names_mm
     ax = figure.add_axes((1 - free / width, 0.16, (free - 6) / width, 0.68))
-    colours = [style.COLOURS[1] if k in true else "#9fb8cc" for k in shown]
-    ax.barh(range(len(shown)), [scores[k] for k in shown], color=colours)
-    ax.set_yticks(range(len(shown)), [names[k] for k in shown], fontsize=8)
+    for y, (k, stated) in enumerate(shown):
+        look = MARKS[stated]
+        ax.barh(y, scores[k], color=look.colour, hatch=look.hatch, edgecolor=style.INK, lw=0.6)
+    ax.set_yticks(range(len(shown)), [names[k] for k, _ in shown], fontsize=8)
     ax.invert_yaxis()
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
-    ax.set_title("zero-shot score (orange: stated)", fontsize=9)
+    ax.set_title("zero-shot score (hatched: stated)", fontsize=9)
     ax.set_xlabel("sd above the mean test ECG", fontsize=8)
     return figure
+
+
+def ranked(scores: np.ndarray, true: Sequence[int], most: int) -> list[tuple[int, bool]]:
+    """[(finding, stated?)], the `most` best first; a stated one is never left out."""
+    order = np.argsort(-np.asarray(scores), kind="stable")[:most].tolist()
+    missed = [k for k in true if k not in order]
+    return [(k, k in true) for k in [*order[: most - len(missed)], *missed]]
 
 
 @style.in_style

@@ -10,7 +10,6 @@ Usage, as a cell's last expression:
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from html import escape
@@ -20,7 +19,9 @@ from matplotlib.figure import Figure
 
 from ecgkit import runtime
 from ecgkit.reports import paper, style
-from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, ECGRecord, KitError
+from ecgkit.reports.live_page import page_png
+from ecgkit.reports.widget_base import Bench, labelled
+from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, ECGRecord
 
 MOST_CANDIDATES, MOST_RECORDS, MOST_EXAMPLES = 8, 200, 200
 _SIDE_MM = 96.0
@@ -125,96 +126,86 @@ def ask_widget(
     return AskWidget(answerer, cohort, rows, examples).view
 
 
-class AskWidget:
-    """The widgets of `ask_widget` (`view`) and what they show: `image`, `reply`, `message`."""
+class AskWidget(Bench):
+    """The widgets of `ask_widget`: `menu`, `question`, `examples`, `ask_button`, and of a file of
+    one's own `file`, `fs`, `leads`, `units`; `reply` is the answer.
+    """
 
     def __init__(self, answerer, cohort, rows: Sequence[int], examples: Sequence[str]):
         import ipywidgets as w
 
-        self.answerer, self.cohort = answerer, cohort
-        wide = {"layout": {"width": "560px"}, "style": {"description_width": "90px"}}
+        super().__init__("ask")
+        self.answerer, self.cohort, self.record, self.reply = answerer, cohort, None, w.HTML()
         ids = cohort.table["ecg_id"].iloc[list(rows)]
         options = [(f"ECG {ecg_id}", row) for ecg_id, row in zip(ids, rows, strict=True)]
-        self.menu = w.Dropdown(options=options, description="Record", **wide)
-        self.question = w.Text(
-            value=examples[0], description="Question", continuous_update=False, **wide
-        )
+        self.menu = labelled(w.Dropdown, "Record", "560px", options=options)
+        self.question = labelled(w.Text, "Question", "560px", value=examples[0])
         choices = [("choose, or type one above", ""), *((q, q) for q in examples)]
-        self.examples = w.Dropdown(options=choices, description="Examples", **wide)
+        self.examples = labelled(w.Dropdown, "Examples", "560px", options=choices)
         self.ask_button = w.Button(description="Ask", tooltip="Ask this question (or press Enter)")
-        self.file = w.Text(placeholder="path of a WFDB record, CSV or NPY, then Enter",
-                           description="Your own", continuous_update=False, **wide)  # fmt: skip
-        small = {"layout": {"width": "180px"}, "style": {"description_width": "60px"}}
-        self.fs = w.Text(placeholder="e.g. 500", description="fs (Hz)", **small)
-        self.leads = w.Text(placeholder="I,II,V1", description="Leads", **small)
-        self.units = w.Dropdown(options=["mV", "uV", "V"], description="Units", **small)
-        self.message, self.reply, self.image = w.HTML(), w.HTML(), w.Image(format="png")
-        self._listen()
-        notice = "Trained on simulated data. " if answerer.simulated else ""
-        notice = w.HTML(f"<em>{escape(notice + NOT_FOR_DIAGNOSIS)}</em>")
+        self.file = labelled(w.Text, "Your own", "560px",
+                             placeholder="path of a WFDB record, CSV or NPY, then Enter")
+        self.fs = labelled(w.Text, "fs (Hz)", "240px", placeholder="e.g. 500")
+        self.leads = labelled(w.Text, "Leads", "300px", placeholder="I,II,V1")
+        self.units = labelled(w.Dropdown, "Units", "240px", options=["mV", "uV", "V"])
+        self.follow(self.menu, do=self._show_cohort)
+        self.follow(self.examples, do=self._example)
+        self.follow(self.question, do=lambda _: self.ask())
+        self.follow(self.file, self.fs, self.leads, self.units, do=lambda _: self._show_file())
+        self.press(self.ask_button, self.ask)
         own = w.VBox([self.file, w.HBox([self.fs, self.leads, self.units])])
         top = w.VBox([self.menu, self.question, self.examples, self.ask_button])
-        self.view = w.VBox([top, own, self.message, self.reply, self.image, notice])
+        self.lay_out(top, own, self.message, self.reply, self.said, self.image,
+                     notice="Trained on simulated data." if answerer.simulated else "")
+
+    def show(self) -> None:
         self._show_cohort(self.menu.value)
 
-    def _listen(self) -> None:
-        self.menu.observe(lambda change: self._show_cohort(change["new"]), names="value")
-        self.examples.observe(lambda change: self._example(change["new"]), names="value")
-        self.question.observe(lambda _: self.ask(), names="value")
-        self.file.observe(lambda change: self._show_file(change["new"]), names="value")
-        self.ask_button.on_click(lambda _: self.ask())
-
     def ask(self) -> None:
-        """Asks the present question about the record shown; a problem is said in its place."""
-        try:
-            reply = self.answerer.ask(self.record, self.question.value)
-        except KitError as error:
-            self.message.value, self.reply.value = _said(error), ""
-            return
-        self.message.value = ""
+        """Asks the present question about the record shown."""
+        self.reply.value = ""
+        reply = self.answerer.ask(self.record, self.question.value)
         self.reply.value = answer_html(reply, self.answerer.simulated)
 
-    def show(self, record: ECGRecord) -> None:
+    def show_record(self, record: ECGRecord) -> None:
         """Draws a record and asks about it."""
-        self.record, self.image.value = record, record_png(record)
+        self.record = record
+        image, caption = record_png(record)
+        self.draw(image, f"ECG {record.ecg_id} · {caption}")
         self.ask()
 
     def _show_cohort(self, row: int) -> None:
-        self.show(self.cohort.record(row))
+        self.show_record(self.cohort.record(row))
 
     def _example(self, question: str) -> None:
-        if question:
+        if question and question == self.question.value:
+            self.ask()
+        elif question:
             self.question.value = question  # which asks
 
-    def _show_file(self, path: str) -> None:
-        from ecgkit.data.own_ecg import read_own_ecg
+    def _show_file(self) -> None:
+        from ecgkit.data.own_ecg import is_plain, read_own_ecg
 
-        if not path.strip():
+        path = self.file.value.strip()
+        if not path:
             return
-        plain = path.strip().lower().endswith((".csv", ".txt", ".tsv", ".npy"))
         try:
             fs = float(self.fs.value) if self.fs.value.strip() else None
-            leads, units = self.leads.value.strip() or None, self.units.value if plain else None
-            record = read_own_ecg(path.strip(), fs, leads, units)
         except ValueError:
-            self.message.value = _said(f"fs is {self.fs.value!r}; give a number of Hz.")
-        except KitError as error:
-            self.message.value = _said(error)
-        else:
-            self.show(record)
+            raise DataError(f"fs is {self.fs.value!r}; give a number of Hz.") from None
+        units = self.units.value if is_plain(path) else None
+        self.show_record(read_own_ecg(path, fs, self.leads.value.strip() or None, units))
 
 
-def record_png(record: ECGRecord) -> bytes:
-    """The record on paper as the bytes of a PNG, fast enough to follow a click; empty where it is
-    too short for a page.
+def record_png(record: ECGRecord) -> tuple[bytes, str]:
+    """The record on paper as the bytes of a PNG, fast enough to follow a click, and its caption;
+    no picture where it is too short for a page.
     """
+    record = _first_seconds(record)
     try:
-        figure = paper.draw_page(_first_seconds(record), title=f"ECG {record.ecg_id}")[0]
-    except DataError:
-        return b""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
-    return buffer.getvalue()
+        return page_png(record, f"ECG {record.ecg_id}", dpi=_DPI)
+    except DataError as error:
+        return b"", str(error)
 
 
 def _first_seconds(record: ECGRecord, seconds: float = 10, fs: float = 125) -> ECGRecord:
@@ -230,7 +221,3 @@ def _first_seconds(record: ECGRecord, seconds: float = 10, fs: float = 125) -> E
     thin = np.take_along_axis(blocks, peak, -1)[..., 0]
     meta = record.meta | {"filter": record.meta.get("filter") or f"thinned from {record.fs:g} Hz"}
     return ECGRecord(thin, record.fs / step, record.leads, record.ecg_id, meta)
-
-
-def _said(error) -> str:
-    return f"<p role='alert'><b>{escape(str(error))}</b></p>"

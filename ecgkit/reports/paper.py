@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from ecgkit.reports import style
 from ecgkit.types import DataError, ECGRecord
@@ -25,6 +27,7 @@ GRID_3X4 = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", 
 # In mm; the calibration pulse stands in PULSE_ZONE.
 MARGIN, PULSE_ZONE, HEAD, FOOT = 5.0, 15.0, 15.0, 10.0
 LEAST_S, ROW_MIN, ROW_MAX = 2.5, 25.0, 60.0  # seconds; mm
+NO_ROOM = (0.0, 1.0)  # mV that are on every row: the zero line and the pulse
 
 
 @dataclass(frozen=True)
@@ -81,23 +84,22 @@ def plot_ecg(
 def draw_page(
     record: ECGRecord, title: str = "", seconds: float = 10, gain: float = 10, speed: float = 25,
     rhythm_lead: str = "II", note: str = "", right: float = 0.0, leads: tuple[str, ...] = (),
+    room: tuple[float, float] = NO_ROOM,
 ) -> tuple[Figure, Axes, Page]:
     """Like `plot_ecg`, with axes and geometry. `note` joins the caption; `right` mm stay free.
 
-    `leads`: these alone, each as a strip of the whole time, in place of the 3x4 page.
+    `leads`: these alone, each as a strip of the whole time, in place of the 3x4 page. `room`: see
+    `lay_out`.
     """
-    page = lay_out(record, seconds, gain, speed, rhythm_lead, leads)
+    page = lay_out(record, seconds, gain, speed, rhythm_lead, leads, room)
     figure, axes = style.bare_figure(page.width + right, page.height)
-    _draw_grid(axes, page)
-    for y in page.rows:
-        _draw_pulse(axes, y, gain, speed)
+    draw_paper(axes, page, record.leads)
     for panel in page.panels:
-        _draw_panel(axes, page, panel, record)
-    heading = style.mark_simulated(title or f"ECG {record.ecg_id}", record.meta.get("simulated"))
-    small = {"va": "top", "fontsize": 8, "color": style.MUTED}
-    axes.text(MARGIN, page.height - 3, heading, va="top", fontsize=11, weight="bold")
-    axes.text(MARGIN, page.height - 9, _about(record), **small)
-    axes.text(MARGIN, FOOT - 3, caption(record, gain, speed, note), **small)
+        if panel.lead in record.leads:
+            draw_trace(axes, panel).set_data(*points(page, panel, record))
+    words = headline(record, title, gain, speed, note)
+    for text, said in zip(write_words(axes, page), words, strict=True):
+        text.set_text(said)
     return figure, axes, page
 
 
@@ -108,11 +110,21 @@ def caption(record: ECGRecord, gain: float = 10, speed: float = 25, note: str = 
     return f"{line} · {note}" if note else line
 
 
+def headline(
+    record: ECGRecord, title: str = "", gain: float = 10, speed: float = 25, note: str = ""
+) -> tuple[str, str, str]:
+    """What `write_words` has a place for: the title, who it is, the caption."""
+    title = style.mark_simulated(title or f"ECG {record.ecg_id}", record.meta.get("simulated"))
+    return title, _about(record), caption(record, gain, speed, note)
+
+
 def lay_out(
     record: ECGRecord, seconds: float = 10, gain: float = 10, speed: float = 25,
-    rhythm_lead: str = "II", leads: tuple[str, ...] = (),
+    rhythm_lead: str = "II", leads: tuple[str, ...] = (), room: tuple[float, float] = NO_ROOM,
 ) -> Page:
-    """Computes the page: rows are as high as their tallest trace needs, in whole 5 mm squares."""
+    """Computes the page: rows are as high as their tallest trace needs, in whole 5 mm squares, and
+    hold the mV of `room` at least, so that many records share one layout.
+    """
     grid = tuple((lead,) for lead in leads) or (*GRID_3X4, (rhythm_lead,))
     shown = min(float(seconds), record.duration_s)
     if shown < LEAST_S - 0.5 / record.fs:
@@ -120,12 +132,12 @@ def lay_out(
             f"Record {record.ecg_id} gives {shown:.2f} s to draw; a 3x4 page needs {LEAST_S} s. "
             "Take a longer record, or raise `seconds`."
         )
-    heights = [_row_height(record, row, gain) for row in grid]
+    heights = [_row_height(record, row, gain, room) for row in grid]
     left, quarter = MARGIN + PULSE_ZONE, shown / 4
     height = HEAD + FOOT + sum(heights)
     top, panels, rows = height - HEAD, [], []
     for row, tall in zip(grid, heights, strict=True):
-        y = top - _above(record, row, gain)
+        y = top - _above(record, row, gain, room)
         step = shown / len(row)
         for i, lead in enumerate(row):
             x = left + i * quarter * speed
@@ -139,27 +151,66 @@ def lay_out(
 # --- geometry of a row --------------------------------------------------------------------------
 
 
-def _extent(record: ECGRecord, leads: tuple[str, ...]) -> tuple[float, float]:
-    """Lowest and highest mV of those leads that the record has; 0 and 1 always lie inside."""
+def _extent(
+    record: ECGRecord, leads: tuple[str, ...], room: tuple[float, float] = NO_ROOM
+) -> tuple[float, float]:
+    """Lowest and highest mV of `room` and of those leads that the record has."""
     rows = [record.leads.index(lead) for lead in leads if lead in record.leads]
     values = record.signal[rows] if rows else np.zeros((1, 1))
     values = values[np.isfinite(values)]
     if values.size == 0:
-        return 0.0, 1.0
-    return min(0.0, float(values.min())), max(1.0, float(values.max()))
+        return room
+    return min(room[0], float(values.min())), max(room[1], float(values.max()))
 
 
-def _above(record: ECGRecord, leads: tuple[str, ...], gain: float) -> float:
+def _above(record: ECGRecord, leads: tuple[str, ...], gain: float, room=NO_ROOM) -> float:
     """mm from the top of the row to its zero line: whole squares, so zero is on a heavy line."""
-    return min(5 * math.ceil((_extent(record, leads)[1] * gain + 1) / 5), ROW_MAX / 2)
+    return min(5 * math.ceil((_extent(record, leads, room)[1] * gain + 1) / 5), ROW_MAX / 2)
 
 
-def _row_height(record: ECGRecord, leads: tuple[str, ...], gain: float) -> float:
-    below = 5 * math.ceil((2 - _extent(record, leads)[0] * gain) / 5)
-    return max(ROW_MIN, _above(record, leads, gain) + min(below, ROW_MAX / 2))
+def _row_height(record: ECGRecord, leads: tuple[str, ...], gain: float, room=NO_ROOM) -> float:
+    below = 5 * math.ceil((2 - _extent(record, leads, room)[0] * gain) / 5)
+    return max(ROW_MIN, _above(record, leads, gain, room) + min(below, ROW_MAX / 2))
 
 
 # --- drawing ------------------------------------------------------------------------------------
+
+
+def draw_paper(axes: Axes, page: Page, leads: tuple[str, ...]) -> None:
+    """Everything but traces and words: squares, calibration pulses, names; a lead that is not among
+    `leads` is named as absent.
+    """
+    _draw_grid(axes, page)
+    for y in page.rows:
+        _draw_pulse(axes, y, page.gain, page.speed)
+    for panel in page.panels:
+        _draw_label(axes, page, panel, panel.lead not in leads)
+
+
+def draw_trace(axes: Axes, panel: Panel) -> Line2D:
+    """An empty line in the look of a trace."""
+    return axes.plot([], [], color=style.TRACE, linewidth=0.9, zorder=4, solid_joinstyle="round",
+                     gid=f"lead {panel.lead}")[0]  # fmt: skip
+
+
+def points(page: Page, panel: Panel, record: ECGRecord) -> tuple[np.ndarray, np.ndarray]:
+    """What a panel shows of a record, in mm of the page; nothing of a lead it lacks."""
+    if panel.lead not in record.leads:
+        return np.empty(0), np.empty(0)
+    first = round(panel.start * record.fs)
+    last = min(round(panel.stop * record.fs) + 1, record.n_samples)
+    mv = record.signal[record.leads.index(panel.lead), first:last]  # (C, T) -> (t,)
+    return page.x_of(panel, np.arange(first, last) / record.fs), page.y_of(panel, mv)
+
+
+def write_words(axes: Axes, page: Page) -> tuple[Text, Text, Text]:
+    """Empty lines for `headline`: two above the squares, one below."""
+    small = {"va": "top", "fontsize": 8, "color": style.MUTED}
+    return (
+        axes.text(MARGIN, page.height - 3, "", va="top", fontsize=11, weight="bold"),
+        axes.text(MARGIN, page.height - 9, "", **small),
+        axes.text(MARGIN, FOOT - 3, "", **small),
+    )
 
 
 def _draw_grid(axes: Axes, page: Page) -> None:
@@ -184,8 +235,8 @@ def _draw_pulse(axes: Axes, y: float, gain: float, speed: float) -> None:
     axes.plot(xs, ys, color=style.TRACE, linewidth=0.9, zorder=3, gid="calibration")
 
 
-def _draw_panel(axes: Axes, page: Page, panel: Panel, record: ECGRecord) -> None:
-    absent = panel.lead not in record.leads
+def _draw_label(axes: Axes, page: Page, panel: Panel, absent: bool) -> None:
+    """The lead's name at the left of its panel, and a stroke where the lead changes."""
     label = f"{panel.lead} absent" if absent else panel.lead
     colour = style.MUTED if absent else style.INK
     box = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
@@ -193,14 +244,6 @@ def _draw_panel(axes: Axes, page: Page, panel: Panel, record: ECGRecord) -> None
               color=colour, va="bottom", zorder=3, bbox=box)
     if panel.start > 0:
         axes.plot([panel.x] * 2, [panel.y - 2, panel.y + 2], color=style.TRACE, lw=0.9, zorder=3)
-    if absent:
-        return
-    first = round(panel.start * record.fs)
-    last = min(round(panel.stop * record.fs) + 1, record.n_samples)
-    mv = record.signal[record.leads.index(panel.lead), first:last]  # (C, T) -> (t,)
-    x = page.x_of(panel, np.arange(first, last) / record.fs)
-    axes.plot(x, page.y_of(panel, mv), color=style.TRACE, linewidth=0.9, zorder=4,
-              solid_joinstyle="round", gid=f"lead {panel.lead}")
 
 
 def _about(record: ECGRecord) -> str:

@@ -30,10 +30,14 @@ def filtered_record(cohort, row: int, filter: str = "none") -> ECGRecord:
 
 def codes_of(cohort, row: int) -> list[tuple[str, str, float]]:
     """[(code, description or "", likelihood)] of one recording; likelihood 0 = not given."""
-    words = cohort.statements["description"]
     codes = cohort.table["scp_codes"].iloc[row]
-    known = [(code, words.get(code, ""), likelihood) for code, likelihood in codes.items()]
-    return [(code, text if isinstance(text, str) else "", p) for code, text, p in known]
+    return [(code, description(cohort, code), likelihood) for code, likelihood in codes.items()]
+
+
+def description(cohort, code: str) -> str:
+    """What an SCP code means, "" where the source does not say."""
+    words = cohort.statements["description"].get(code, "")
+    return words if isinstance(words, str) else ""
 
 
 def questions_about(questions, row: int) -> pd.DataFrame:

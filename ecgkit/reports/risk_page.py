@@ -11,14 +11,14 @@ Usage:
 
 from __future__ import annotations
 
-import io
+import functools
 import textwrap
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ecgkit.reports import paper, risk_paper, style
+from ecgkit.reports.frozen import Frozen
 from ecgkit.reports.watermark import mark_title, watermark
 from ecgkit.tasks.risk_files import RiskReply, RiskScorer
 from ecgkit.tasks.risk_whatif import Change
@@ -54,7 +54,7 @@ class RiskPage:
         self.before = self.now = scorer.score_input(self.x, note)
         self.read = ECGRecord(scorer.shown(record), scorer.spec.fs, scorer.spec.leads)
         self.year = min(5, int(self.before.years[-1])) or float(self.before.years[-1])
-        self.moving, self._still = [], None
+        self.moving = []
         self._draw(title or f"ECG {record.ecg_id}")
 
     def update(self, change: Change) -> RiskReply:
@@ -89,26 +89,15 @@ class RiskPage:
 
     def png(self) -> bytes:
         """The part that moves (the beat and the curve; of a strip the whole page) as a PNG."""
-        self._freeze()
-        self._canvas.restore_region(self._still)
-        for artist in self.moving:
-            (artist.axes or self.figure).draw_artist(artist)
-        return _packed(self._canvas, self._split, None)
+        return self._frozen.png(self._split)
 
     def still_png(self) -> bytes:
         """The part above, the ECG and its report, which no change moves; empty for a strip."""
-        self._freeze()
-        return _packed(self._canvas, 0, self._split) if self._split else b""
+        return self._frozen.png(0, self._split) if self._split else b""
 
-    def _freeze(self) -> None:
-        """Draws once what stands still, as the ground for everything that moves."""
-        if self._still is None:
-            self.figure.set_dpi(_DPI)
-            self._canvas = FigureCanvasAgg(self.figure)
-            for artist in self.moving:
-                artist.set_animated(True)
-            self._canvas.draw()
-            self._still = self._canvas.copy_from_bbox(self.figure.bbox)
+    @functools.cached_property
+    def _frozen(self) -> Frozen:
+        return Frozen(self.figure, self.moving, _DPI)
 
     # --- drawn once -------------------------------------------------------------------------------
 
@@ -225,13 +214,3 @@ def _as_tensor(signal: np.ndarray):
     import torch
 
     return torch.from_numpy(np.array(signal))
-
-
-def _packed(canvas: FigureCanvasAgg, top: int, bottom: int | None) -> bytes:
-    """Pixel rows of the canvas as a PNG, hardly compressed: packing takes longer than drawing."""
-    from PIL import Image
-
-    buffer, rows = io.BytesIO(), np.asarray(canvas.buffer_rgba())[top:bottom]
-    image = Image.frombuffer("RGBA", rows.shape[1::-1], rows, "raw", "RGBA", 0, 1).convert("RGB")
-    image.save(buffer, format="png", compress_level=1)
-    return buffer.getvalue()

@@ -34,16 +34,17 @@ def is_beat(record: ECGRecord) -> bool:
     return record.duration_s < _SHORT
 
 
-def page_of(record: ECGRecord) -> paper.Page:
-    """3 x 4 leads, each with its whole beat; a strip gets `paper.lay_out`'s page."""
+def page_of(record: ECGRecord, room: tuple[float, float] = paper.NO_ROOM) -> paper.Page:
+    """3 x 4 leads, each with its whole beat; a strip gets `paper.lay_out`'s page. `room` as there.
+    """
     if not is_beat(record):
-        return paper.lay_out(record)
+        return paper.lay_out(record, room=room)
     wide = record.duration_s * BEAT_SPEED
-    heights = [paper._row_height(record, row, GAIN) for row in paper.GRID_3X4]
+    heights = [paper._row_height(record, row, GAIN, room) for row in paper.GRID_3X4]
     left, height = paper.MARGIN + paper.PULSE_ZONE, paper.HEAD + paper.FOOT + sum(heights)
     top, panels, rows = height - paper.HEAD, [], []
     for row, tall in zip(paper.GRID_3X4, heights, strict=True):
-        y = top - paper._above(record, row, GAIN)
+        y = top - paper._above(record, row, GAIN, room)
         panels += [
             paper.Panel(lead, 0.0, record.duration_s, left + i * wide, y, top, tall)
             for i, lead in enumerate(row)
@@ -58,11 +59,10 @@ def draw_on(axes: Axes, page: paper.Page, record: ECGRecord) -> None:
     """Squares, calibration pulses and traces, in mm; the axes' frame goes."""
     axes.set(xlim=(0, page.width), ylim=(0, page.height))
     axes.set_axis_off()
-    paper._draw_grid(axes, page)
-    for y in page.rows:
-        paper._draw_pulse(axes, y, page.gain, page.speed)
+    paper.draw_paper(axes, page, record.leads)
     for panel in page.panels:
-        paper._draw_panel(axes, page, panel, record)
+        if panel.lead in record.leads:
+            paper.draw_trace(axes, panel).set_data(*paper.points(page, panel, record))
         if is_beat(record) and panel.x > page.panels[0].x:  # beats stand beside each other
             x, ends = panel.x, (panel.top - panel.height, panel.top)
             axes.plot([x, x], ends, color=style.MUTED, linewidth=0.6, linestyle=":", zorder=3)

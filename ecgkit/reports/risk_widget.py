@@ -16,10 +16,12 @@ from html import escape
 
 from ecgkit import runtime
 from ecgkit.reports.risk_page import RiskPage, plot_what_if
+from ecgkit.reports.widget_base import Bench, labelled, picture
+from ecgkit.reports.widgets import steps
 from ecgkit.tasks.risk_files import RiskScorer
 from ecgkit.tasks.risk_whatif import Change
 from ecgkit.text.reports import render, structured_report
-from ecgkit.types import DataError, KitError
+from ecgkit.types import DataError
 
 MOST_RECORDS, _KEPT = 200, 8
 SCALING = (
@@ -74,47 +76,43 @@ def most_read(scorer: RiskScorer, record) -> Change:
     return Change(silent=(scorer.spec.leads[int(weights.mean(0).argmax())],))
 
 
-class WhatIf:
-    """The widgets of `what_if` (`view`) and what they show: `still`, `image`, `said`."""
+class WhatIf(Bench):
+    """The widgets of `what_if`: `menu`, `silent` by lead, `scaled`, `factor`, `shift`, `reset`; and
+    `still`, the picture above that no change moves.
+    """
 
     def __init__(self, scorer: RiskScorer, cohort, rows: Sequence[int], report):
         import ipywidgets as w
 
+        super().__init__("what-if")
         self.scorer, self.cohort, self.report, self.page = scorer, cohort, report, None
         self._page_of = functools.lru_cache(maxsize=_KEPT)(self._draw)
         leads = scorer.spec.leads
         ids = cohort.table["ecg_id"].iloc[list(rows)]
         options = [(f"ECG {ecg_id}", row) for ecg_id, row in zip(ids, rows, strict=True)]
-        self.menu = w.Dropdown(options=options, description="Patient", layout={"width": "320px"})
+        self.menu = labelled(w.Dropdown, "Patient", options=options)
+        self.back, self.on = steps(self, self.menu)
         thin = {"layout": {"width": "72px"}, "indent": False}
         self.silent = {
             lead: w.Checkbox(description=lead, tooltip=f"Silence lead {lead}", **thin)
             for lead in leads
         }
-        self.scaled = w.Dropdown(options=["none", "all leads", *leads], description="Scale")
-        slider = {"continuous_update": False, "layout": {"width": "320px"}}
-        self.factor = w.FloatSlider(
-            value=1.5, min=0.5, max=2.0, step=0.1, description="by factor", **slider
-        )
-        self.shift = w.IntSlider(value=0, min=-100, max=100, step=10, description="Shift (ms)",
-                                 **slider)  # fmt: skip
+        self.scaled = labelled(w.Dropdown, "Scale", "300px", options=["none", "all leads", *leads])
+        self.factor = labelled(w.FloatSlider, "by factor", value=1.5, min=0.5, max=2.0, step=0.1)
+        self.shift = labelled(w.IntSlider, "Shift (ms)", value=0, min=-100, max=100, step=10)
         self.reset = w.Button(description="As recorded", tooltip="Undo every change")
-        self.said, self.still = w.HTML(), w.Image(format="png")
-        self.image = w.Image(format="png")
-        self._listen()
-        words = (f"<p style='line-height: 1.3'>{escape(SCALING)}<br><em>{escape(scorer.caution())}"
-                 f"</em></p>")  # fmt: skip
+        self.still = picture()
+        self.follow(self.menu, do=self.choose)
+        self.follow(*self.silent.values(), self.scaled, self.factor, self.shift, do=self._changed)
+        self.press(self.reset, self._undo)
         boxes = w.HBox([w.Label("Silence"), *self.silent.values()])
-        scale = w.HBox([self.scaled, self.factor, self.shift])
-        first = w.HBox([self.menu, self.reset])
-        self.view = w.VBox([first, boxes, scale, self.said, self.still, self.image, w.HTML(words)])
-        self._choose(self.menu.value)
+        first = w.HBox([self.menu, self.back, self.on, self.reset])
+        words = w.HTML(f"<p style='line-height: 1.3'>{escape(SCALING)}</p>")
+        self.lay_out(first, boxes, w.HBox([self.scaled, self.factor]), self.shift, self.message,
+                     self.said, self.still, self.image, words, notice=scorer.caution())
 
-    def _listen(self) -> None:
-        self.menu.observe(lambda change: self._choose(change["new"]), names="value")
-        for control in (*self.silent.values(), self.scaled, self.factor, self.shift):
-            control.observe(lambda _: self.update(), names="value")
-        self.reset.on_click(lambda _: self._undo())
+    def show(self) -> None:
+        self.choose(self.menu.value)
 
     @property
     def change(self) -> Change:
@@ -128,27 +126,27 @@ class WhatIf:
         """Applies the controls to the patient shown."""
         if self.page is not None:
             self.page.update(self.change)
-            self.said.value = "<br>".join(map(escape, self.page.sentences()))
-            self.image.value = self.page.png()
+            self.draw(self.page.png(), "\n".join(self.page.sentences()))
 
-    def _choose(self, row: int) -> None:
-        """Shows another patient under the same changes; a record of no use is said in its place."""
-        try:
-            self.page = self._page_of(row)
-        except KitError as error:
-            self.page, self.still.value, self.image.value = None, b"", b""
-            self.said.value = f"<p role='alert'><b>{escape(str(error))}</b></p>"
-            return
+    def choose(self, row: int) -> None:
+        """Shows another patient under the same changes; where that cannot be read, nothing but the
+        reason.
+        """
+        self.page, self.still.value = None, b""
+        self.draw(b"", "")
+        self.page = self._page_of(row)
         self.update()
         self.still.value = self.page.still_png()
+
+    def _changed(self, _) -> None:
+        self.update()
 
     def _draw(self, row: int) -> RiskPage:
         return RiskPage(self.scorer, self.cohort.record(row), self.report(row))
 
     def _undo(self) -> None:
-        page, self.page = self.page, None  # one drawing, not one per control
-        for box in self.silent.values():
-            box.value = False
-        self.scaled.value, self.shift.value = "none", 0
-        self.page = page
+        with self.held():  # one drawing, not one per control
+            for box in self.silent.values():
+                box.value = False
+            self.scaled.value, self.shift.value = "none", 0
         self.update()

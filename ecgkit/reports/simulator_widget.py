@@ -2,20 +2,19 @@
 the starting values alone.
 
 Usage, as a cell's last expression:
-    meet_simulator("SR", heart_rate=75)
+    keep(run, meet_simulator("SR", heart_rate=75), "simulator", "One simulated person")
 """
 
 from __future__ import annotations
-
-import io
-from html import escape
 
 import numpy as np
 
 from ecgkit import runtime
 from ecgkit.data.synthetic import known_codes, simulate
 from ecgkit.reports import paper
-from ecgkit.types import NOT_FOR_DIAGNOSIS, ECGRecord
+from ecgkit.reports.live_page import page_png
+from ecgkit.reports.widget_base import Bench, labelled
+from ecgkit.types import ECGRecord
 
 # knob: (label, lowest, highest, step, unit); the keyword of `simulate` is the knob's name.
 KNOBS = {
@@ -54,31 +53,35 @@ def title(record: ECGRecord) -> str:
     )
 
 
-class SimulatorBench:
-    """The widgets of `meet_simulator` (`view`): `code`, one slider per knob, `image`."""
+class SimulatorBench(Bench):
+    """The widgets of `meet_simulator`: `code`, one of `sliders` per knob, `reset`."""
 
     def __init__(self, code: str, seed: int, start: dict):
         import ipywidgets as w
 
-        self.seed = seed
-        self.code = w.Dropdown(options=known_codes(), value=code, description="Statement")
+        super().__init__("simulator")
+        self.seed, self.start = seed, start
+        self.code = labelled(w.Dropdown, "Statement", options=known_codes(), value=code)
         self.sliders = {name: _slider(name, start[name]) for name in KNOBS}
-        self.image = w.Image(format="png")
-        for control in (self.code, *self.sliders.values()):
-            control.observe(lambda _: self.show(), names="value")
-        notice = w.HTML(f"<em>{escape(NOT_FOR_DIAGNOSIS)}</em>")
-        knobs = w.VBox([self.code, *self.sliders.values()])
-        self.view = w.VBox([knobs, self.image, notice])
-        self.show()
+        self.reset = w.Button(description="As it began", tooltip="Every knob back to its start")
+        self.follow(self.code, *self.sliders.values())
+        self.press(self.reset, self._reset)
+        knobs = w.VBox([self.code, *self.sliders.values(), self.reset])
+        self.lay_out(knobs, self.message, self.said, self.image)
 
     def show(self) -> None:
         """Simulates and draws the present setting."""
         knobs = {name: slider.value for name, slider in self.sliders.items()}
         record = simulated(self.code.value, self.seed, knobs)
-        buffer = io.BytesIO()
-        figure = paper.draw_page(record, title(record))[0]
-        figure.savefig(buffer, format="png", dpi=80, pil_kwargs={"compress_level": 1})
-        self.image.value = buffer.getvalue()
+        words = title(record)
+        image, caption = page_png(record, words)
+        self.draw(image, f"{self.code.value}. {words} · {caption}")
+
+    def _reset(self) -> None:
+        with self.held():
+            for name, slider in self.sliders.items():
+                slider.value = self.start[name]
+        self.show()
 
 
 def _slider(name: str, value: float):
@@ -86,6 +89,4 @@ def _slider(name: str, value: float):
 
     label, low, high, step, unit = KNOBS[name]
     kind = w.FloatSlider if isinstance(step, float) else w.IntSlider
-    return kind(value=value, min=low, max=high, step=step, description=label, readout=True,
-                continuous_update=False, tooltip=unit, style={"description_width": "90px"},
-                layout={"width": "420px"})  # fmt: skip
+    return labelled(kind, f"{label} ({unit})", value=value, min=low, max=high, step=step)

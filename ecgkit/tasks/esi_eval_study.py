@@ -203,6 +203,17 @@ class Evaluation:
         table = table.sort_values("auc", ascending=False)
         return Findings(rows, codes, asked, latents, scores, present, table)
 
+    def read_sentence(self, words: str) -> tuple[np.ndarray, str]:
+        """Scores (m,) of the test ECGs of `read_findings` by any sentence, in standard deviations
+        over them, and a remark where the model does not know a word.
+        """
+        latents = zero_shot.prompt_latents(self.model, self.tokenizer, {"": [words]})
+        scores = zero_shot.zero_shot(self.ecg["latents"][self._spoken_rows], latents)[:, 0]
+        unknown = [one for one in words.split()
+                   if self.tokenizer.unk_token in self.tokenizer.tokenize(one)]  # fmt: skip
+        remark = f"The model knows no such word as {', '.join(unknown)}." if unknown else ""
+        return (scores - scores.mean()) / max(float(scores.std()), 1e-9), remark
+
     def identify(self) -> Identified:
         """Half-record identification among the subjects of the test split."""
         rows = identification.pick_subjects(self.cohort, self.config.n_subjects,
