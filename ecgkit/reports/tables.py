@@ -6,14 +6,13 @@ Usage:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from ecgkit.reports import style
-from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, KitError
+from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError
 
 RIGHT, WRONG = "background-color: #d7eddf", "background-color: #f9dfcf"
 
@@ -56,31 +55,6 @@ def styled(table: pd.DataFrame, caption: str = "", digits: int = 3):
     looks = [{"selector": "td, th", "props": cell}, {"selector": "caption", "props": below}]
     view = view.set_table_styles(looks).set_table_attributes(f'class="{style.NO_FORMULAS}"')
     return view.set_caption(escape(caption)) if caption else view
-
-
-def parity_table(
-    paths: Sequence[Path], compare: Callable[[Path], list], most_kb: float = float("inf")
-) -> pd.DataFrame:
-    """One row per golden file: arrays compared, worst difference over its tolerance, verdict.
-
-    `compare` is `ecgkit.parity.compare_file`; a file it cannot compare gets its sentence instead.
-    Files larger than `most_kb` are listed and left to `ecgkit parity`.
-    """
-    rows = []
-    for path in paths:
-        if path.stat().st_size > 1000 * most_kb:
-            rows.append((path.stem, 0, np.nan, "left to ecgkit parity"))
-            continue
-        try:
-            checks = compare(path)
-        except KitError as error:
-            rows.append((path.stem, 0, np.nan, str(error)))
-            continue
-        worst = max((c.difference / c.tolerance for c in checks if c.tolerance), default=0.0)
-        verdict = "right" if all(c.passed for c in checks) else "wrong"
-        rows.append((path.stem, len(checks), worst, verdict))
-    columns = ["Golden file", "Arrays", "Worst difference / tolerance", "Verdict"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def with_interval(row: dict, digits: int = 3) -> str:
