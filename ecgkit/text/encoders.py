@@ -78,7 +78,20 @@ def load_text_encoder(name: str, timeout_s: float = 4.0):
     Raises ModelError in one sentence, within 5 s, when `name` is a hub id that is not in the cache
     while the hub cannot be reached or HF_HUB_OFFLINE=1, and when a folder holds no model.
     """
-    from transformers import AutoModel, AutoTokenizer, logging
+    from transformers import AutoModel
+
+    tokenizer, model = load_pretrained(AutoModel, name, "Text encoder", _no_encoder, timeout_s)
+    return tokenizer, model.eval()
+
+
+def load_pretrained(kind, name: str, what: str, refusal, timeout_s: float = 4.0):
+    """(tokenizer, model) of a transformers class such as AutoModel, by folder or hub id, float32.
+
+    `what` names it in the error about lacking weights, which the library would fill in at random;
+    what nobody reads (a pooler) or no file holds (computed positions) may be missing.
+    `refusal(name, local, offline, error)` is the ModelError raised where it cannot be loaded.
+    """
+    from transformers import AutoTokenizer, logging
 
     logging.disable_progress_bar()
     local = Path(name).expanduser().is_dir()
@@ -86,35 +99,32 @@ def load_text_encoder(name: str, timeout_s: float = 4.0):
     offline = local or os.environ.get("HF_HUB_OFFLINE") == "1" or not hub_reachable(timeout_s)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=offline)
-        model, loaded = AutoModel.from_pretrained(
+        model, loaded = kind.from_pretrained(
             place, local_files_only=offline, dtype="float32", output_loading_info=True
         )
-    except Exception as error:  # noqa: BLE001 - OSError, ValueError, or the weight file's own errors
-        said = runtime.first_line(error)
-        if local:
-            raise ModelError(
-                f"{Path(name).name}/ holds no Hugging Face text encoder ({said}); "
-                "give a folder with config.json, weights and tokenizer."
-            ) from None
-        why = "the hub cannot be reached from here" if offline else said
-        raise ModelError(
-            f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, "
-            "or leave the name empty for the small encoder trained in place."
-        ) from None
-    _require_weights(name, loaded)
-    return tokenizer, model.eval()
-
-
-def _require_weights(name: str, loaded: dict) -> None:
-    """The library fills in at random what a file lacks; only a pooler, which nobody here reads, may
-    be missing.
-    """
-    lacking = sorted(key for key in loaded["missing_keys"] if "pooler" not in key)
+    except Exception as error:  # noqa: BLE001 - ImportError, OSError, ValueError, the file's own
+        raise refusal(name, local, offline, error) from None
+    needless = ("pooler", "embed_positions")
+    lacking = sorted(k for k in loaded["missing_keys"] if not any(part in k for part in needless))
     if lacking:
         raise ModelError(
-            f"Text encoder {name!r} comes without {len(lacking)} of its weights, e.g. "
-            f"{lacking[0]}; they would be random. Give the folder of a whole model."
+            f"{what} {Path(name).name if local else name!r} comes without {len(lacking)} of its "
+            f"weights, e.g. {lacking[0]}; they would be random. Give the folder of a whole model."
         )
+    return tokenizer, model
+
+
+def _no_encoder(name: str, local: bool, offline: bool, error: Exception) -> ModelError:
+    if local:
+        return ModelError(
+            f"{Path(name).name}/ holds no Hugging Face text encoder ({runtime.first_line(error)}); "
+            "give a folder with config.json, weights and tokenizer."
+        )
+    why = "the hub cannot be reached from here" if offline else runtime.first_line(error)
+    return ModelError(
+        f"Text encoder {name!r} is not available ({why}); give a local folder that holds it, "
+        "or leave the name empty for the small encoder trained in place."
+    )
 
 
 def text_vectors(

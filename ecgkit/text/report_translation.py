@@ -14,7 +14,6 @@ Usage:
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from ecgkit.config import short_hash
 from ecgkit.text import endpoints
 from ecgkit.text.answer_cache import AnswerCache
 from ecgkit.text.chat_client import ChatClient
-from ecgkit.text.encoders import hub_reachable
+from ecgkit.text.encoders import load_pretrained
 from ecgkit.text.llm import tidy
 from ecgkit.text.report_encoder import name_of_weights
 from ecgkit.text.report_glossary import TERMS, glossary
@@ -205,26 +204,9 @@ def load_translator(name: str, timeout_s: float = 4.0):
     """(tokenizer, model) from a local folder, the hub's local cache, or the hub. Raises ModelError
     in a sentence.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, logging
+    from transformers import AutoModelForSeq2SeqLM
 
-    logging.disable_progress_bar()
-    local = Path(name).expanduser().is_dir()
-    place = str(Path(name).expanduser()) if local else name
-    offline = local or os.environ.get("HF_HUB_OFFLINE") == "1" or not hub_reachable(timeout_s)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=offline)
-        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
-            place, local_files_only=offline, dtype="float32", output_loading_info=True
-        )
-    except Exception as error:  # noqa: BLE001 - ImportError, OSError, ValueError, the file's own
-        raise _not_available(name, local, offline, error) from None
-    lacking = [key for key in loaded["missing_keys"] if "embed_positions" not in key]
-    if lacking:
-        raise ModelError(
-            f"Translator {Path(name).name!r} comes without {len(lacking)} of its weights, e.g. "
-            f"{lacking[0]}; they would be random. Give the folder of a whole model."
-        )
-    return tokenizer, model
+    return load_pretrained(AutoModelForSeq2SeqLM, name, "Translator", _not_available, timeout_s)
 
 
 def _not_available(name: str, local: bool, offline: bool, error: Exception) -> ModelError:
