@@ -12,6 +12,7 @@ Usage:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -82,15 +83,22 @@ def summary_words(ledger: Path) -> str:
             "results; the others are sizes, counts and settings.")  # fmt: skip
 
 
-def save_figures(run: RunFiles, drawn: Mapping[str, tuple[Figure, str]]) -> dict[str, str]:
-    """Saves what `paper_figures` drew into `paper/`, in place of earlier ones; name -> caption."""
+def save_figures(
+    run: RunFiles, drawn: Mapping[str, tuple[Figure, str]], made: Path | None = None
+) -> dict[str, str]:
+    """Puts what `paper_figures` drew into `paper/`, in place of earlier ones; name -> caption.
+
+    `made`: a folder that holds them as PNG already, from which they are copied.
+    """
     place = Path(run.folder) / PAPER
     place.mkdir(exist_ok=True)
-    captions = {}
-    for name, (figure, caption) in drawn.items():
+    for name, (figure, _) in drawn.items():
         with runtime.replacing(place / f"{name}.png") as scratch:
-            figure.savefig(scratch, format="png", dpi=100, bbox_inches="tight")
-        captions[name] = caption
+            if made is not None:
+                shutil.copyfile(made / f"{name}.png", scratch)
+            else:
+                figure.savefig(scratch, format="png", dpi=100, bbox_inches="tight")
+    captions = {name: caption for name, (_, caption) in drawn.items()}
     runs.write_json(place / CAPTIONS, {"of": run_hash(run), "captions": captions})
     for path in place.glob("*.png"):
         if path.stem not in captions:
