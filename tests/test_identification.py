@@ -93,7 +93,8 @@ def test_versions_are_of_the_enrolment_half(encoder, halves):
 
 
 def test_table_beside_chance_with_intervals(encoder, halves, config, tiny_cohort, tmp_path):
-    table = ident.identification_table("r", encoder, halves, config, tiny_cohort.store, tmp_path)
+    read = ident.read_all(encoder, halves, config, tiny_cohort.store, tmp_path)
+    table = ident.table_of("r", read, config)
     top = table[table["metric"] == "top-1 accuracy"].set_index("model")
     assert top.loc["chance", "value"] == 1 / 20
     assert {"r, nearest neighbour", "r, linear head", "r, fine-tuned"} <= set(top.index)
@@ -103,7 +104,8 @@ def test_table_beside_chance_with_intervals(encoder, halves, config, tiny_cohort
 
 def test_a_test_half_changes_no_training(encoder, halves, config, tiny_cohort):
     changed = ident.Halves(halves.enrol, halves.test[::-1].copy(), halves.ids)
-    tables = [ident.identification_table("r", encoder, h, config) for h in (halves, changed)]
+    reads = [ident.read_all(encoder, h, config) for h in (halves, changed)]
+    tables = [ident.table_of("r", read, config) for read in reads]
     assert not tables[0].equals(tables[1])
     features, subject = ident.versions(encoder, halves.enrol, 2, seed=0)
     test = encoder.of_signals(halves.test)
@@ -114,10 +116,10 @@ def test_a_test_half_changes_no_training(encoder, halves, config, tiny_cohort):
 def test_a_subject_without_an_embedding_is_left_out_and_named(encoder, halves, config):
     broken = ident.Halves(halves.enrol.copy(), halves.test, halves.ids)
     broken.enrol[3, 0] = np.nan
-    table = ident.identification_table("r", encoder, broken, config)
+    table = ident.table_of("r", ident.read_all(encoder, broken, config), config)
     assert (table["n"] == 19).all() and str(halves.ids[3]) in table["note"].iloc[-1]
     with pytest.raises(DataError, match="at least 2"):
-        ident.identification_table("r", encoder, broken.take(np.arange(20) == 0), config)
+        ident.read_all(encoder, broken.take(np.arange(20) == 0), config)
 
 
 # --- retrieval ------------------------------------------------------------------------------------

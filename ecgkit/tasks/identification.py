@@ -18,7 +18,7 @@ Letters: N subjects, C leads, T samples, E width of an embedding, V versions of 
 Usage:
     rows = pick_subjects(cohort, n=0)                       # one ECG a patient of the test split
     halves = read_halves(cohort.store, rows)
-    table = identification_table("ESI", encoder, halves, config)
+    table = table_of("ESI", read_all(encoder, halves, config), config)
 """
 
 from __future__ import annotations
@@ -255,11 +255,3 @@ def table_of(name: str, read: Read, config) -> pd.DataFrame:
         lines += identification_lines(f"{name}, {reader}", scores, config.n_boot, config.seed,
                                       read.note)  # fmt: skip
     return tidy(lines)
-
-
-def identification_table(
-    name: str, encoder: EcgEncoder, halves: Halves, config, store=None,
-    folder: str | Path | None = None, n_versions: int = N_VERSIONS,
-) -> pd.DataFrame:  # fmt: skip
-    """`read_all` as a tidy table."""
-    return table_of(name, read_all(encoder, halves, config, store, folder, n_versions), config)

@@ -6,14 +6,12 @@ normal) count for neither.
 
 Usage:
     language_of("Sinusrhythmus, Linkstyp, sonst normales EKG")      # "german"
-    language_counts(table["report"])            # {"german": 210, "english": 80, ...}
+    table["report"].map(language_of).value_counts()
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 
 LANGUAGES = ("german", "swedish", "english")
 UNKNOWN = "unknown"
@@ -74,9 +72,3 @@ def language_of(text: str) -> str:
         counts[name] += 2 * bool(letters.search(text))
     best, second = sorted(LANGUAGES, key=counts.get, reverse=True)[:2]
     return best if counts[best] > counts[second] else UNKNOWN
-
-
-def language_counts(texts: Iterable[str]) -> dict[str, int]:
-    """How many texts are in each language, empty ones as "empty"."""
-    found = Counter(language_of(text) if text.strip() else "empty" for text in texts)
-    return dict(found.most_common())
