@@ -15,6 +15,7 @@ from PIL import Image
 
 from ecgkit import runtime
 from ecgkit.reports import (
+    attention_widget,
     live_page,
     paper,
     record_widget,
@@ -23,8 +24,8 @@ from ecgkit.reports import (
     widget_base,
     widgets,
 )
-from ecgkit.tasks import zero_shot
-from ecgkit.types import LEADS, DataError
+from ecgkit.tasks import attention_maps, caption_attention, look_inside, zero_shot
+from ecgkit.types import LEADS, DataError, ModelError
 
 STANDARD = (w.Dropdown, w.Text, w.IntSlider, w.FloatSlider, w.Checkbox, w.Button, w.SelectMultiple)
 SILENT = (w.HTML, w.Image, w.Label, w.VBox, w.HBox)  # nothing to operate
@@ -278,3 +279,94 @@ def test_stated_findings_are_hatched_and_named():
     bars.png([("mine", 1.0, None), ("said", 0.5, True), ("unsaid", -1.0, False)], "Title")
     assert [bar.get_hatch() or "" for bar in bars.bars] == ["", "//", ""]
     assert [text.get_text() for text in bars.values] == [" +1.0", " +0.5 stated", " -1.0"]
+
+
+# --- the attention explorer -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fusion(tiny_cohort, questions):
+    """A small fusion transformer, untrained, and its maps of three questions."""
+    import torch
+
+    from ecgkit.config import BaselinesConfig
+    from ecgkit.tasks import baselines_qa
+
+    config = BaselinesConfig.from_params({"preset": "tiny"})
+    data = baselines_qa.prepare(config, tiny_cohort, questions)
+    torch.manual_seed(0)
+    return baselines_qa.build_qa(config, data, "fusion").eval(), data
+
+
+@pytest.fixture(scope="module")
+def maps(fusion, tiny_cohort):
+    model, data = fusion
+    test = data.questions.index("test")
+    one = next(int(i) for i in test if data.row2[i] < 0)
+    some = attention_maps.questions_to_show(data, test, one, n=3)
+    assert some[0] == one and len(set(data.questions.table["question"].iloc[some])) == 3
+    return attention_maps.maps_of_questions(model, data, some, tiny_cohort)
+
+
+@pytest.mark.parametrize("layer, head", [(0, 1), (1, 0), (1, None)])
+def test_maps_kept_are_those_of_a_look(fusion, tiny_cohort, layer, head):
+    model, data = fusion
+    pair = next(i for i in range(len(data.row2)) if data.row2[i] >= 0)
+    first, second = attention_maps.maps_of_questions(model, data, [pair], tiny_cohort)
+    for one, part in ((first, "first"), (second, "second")):
+        seen = look_inside.look(model, data, pair, part, layer=layer, head=head)
+        kept = one.at(layer, head)
+        assert np.allclose(kept.rows, seen.rows, atol=1e-6) and kept.where == seen.where
+        assert kept.words == seen.words and part in one.title
+
+
+def test_a_lead_weighs_tokens_by_its_gradient(maps):
+    plain, weighed = maps[0].at(0, 1), maps[0].at(0, 1, "V1")
+    force = maps[0].seen.gradient[LEADS.index("V1")]
+    assert np.allclose(weighed.rows * force.mean(), plain.rows * force)
+    assert not np.allclose(weighed.rows, maps[0].at(0, 1, "V6").rows)
+    assert maps[0].at().where == "mean of 2 layers, mean of 2 heads"
+    with pytest.raises(ModelError, match="no layer 2; count from 0 to 1"):
+        maps[0].at(layer=2)
+    with pytest.raises(DataError, match="no lead V9"):
+        maps[0].at(lead="V9")
+
+
+def test_explorer_follows_layer_head_lead_and_question(maps, monkeypatch):
+    explorer = attention_widget.AttentionExplorer(maps)
+    check_for_everybody(explorer.view, "attention")
+    assert "mean of 2 layers, mean of 2 heads" in explorer.said.value.replace("M", "m")
+    monkeypatch.setattr(look_inside, "_forward", None)  # no model runs any more
+    follows(explorer.image, [
+        setting(explorer.layer, 0), setting(explorer.head, 1), setting(explorer.lead, "V1"),
+        setting(explorer.weigh, True), setting(explorer.lead, "aVR"),
+        setting(explorer.scale, True), setting(explorer.which, 1),
+    ])  # fmt: skip
+    assert "Layer 1 of 2, head 2 of 2, lead aVR" in explorer.said.value
+    page = explorer.pages[1]
+    rows = maps[1].at(0, 1, "aVR").rows
+    shades = np.asarray(page.mesh.get_array()).reshape(rows.shape)
+    assert np.allclose(shades, rows / rows.max(1, keepdims=True))
+    seconds = maps[1].seen.centres[rows.argmax(1)] * 10  # a ring for those who see no colour
+    assert np.allclose(page.peaks[0].get_xdata(), seconds)
+    for words in ("× |gradient × signal| of aVR", "layer 1 of 2", "head 2 of 2", "each row"):
+        assert words in page.caption.get_text().replace("\n", " ")
+    assert "100 Hz" in page.about.get_text() and "25 mm/s" in page.about.get_text()
+
+
+def test_explorer_in_batch_and_without_maps(maps):
+    figure = attention_widget.explore_attention(maps)
+    assert isinstance(figure, Figure)
+    with pytest.raises(DataError, match="at least one"):
+        attention_widget.explore_attention([])
+
+
+def test_captions_are_explored_without_a_gradient(evaluation, tiny_cohort):
+    record = tiny_cohort.record(0)
+    maps = caption_attention.maps_of_caption(evaluation.model, evaluation.tokenizer, record)
+    seen = caption_attention.look_at_words(evaluation.model, evaluation.tokenizer, record)
+    assert np.allclose(maps.at().rows, seen.rows, atol=1e-6)
+    assert np.allclose(maps.weights.sum(-1), 1, atol=1e-4)  # in each layer and head by itself
+    explorer = attention_widget.AttentionExplorer([maps])
+    assert [label for label, _ in explorer.weigh.options] == ["attention alone"]
+    follows(explorer.image, [setting(explorer.head, 0), setting(explorer.head, 1)])

@@ -54,7 +54,7 @@ def plot_words(records: ECGRecord | Sequence[ECGRecord], looks: Look | Sequence[
     small = {"fontsize": 8, "color": style.MUTED}
     label = 3 + 1.75 * max(len(w) for w in looks[0].words)  # mm for the longest word
     widths = [(r.duration_s + PULSE_S) * speed for r in records]
-    low, high = _millivolts(records, lead)
+    low, high = millivolts(records, [lead])
     strip, field = (high - low) * GAIN, ROW * len(looks[0].words)
     width = EDGE + label + sum(widths) + EDGE * len(records) + BAR
     title = style.mark_simulated(title, any(r.meta.get("simulated") for r in records))
@@ -64,16 +64,16 @@ def plot_words(records: ECGRecord | Sequence[ECGRecord], looks: Look | Sequence[
     top = max(float(seen.rows.max()) for seen in looks) or 1.0
     x = EDGE + label
     for i, (record, seen, width) in enumerate(zip(records, looks, widths)):
-        ecg = _axes(figure, size, (x, FOOT + field + 3, width, strip))
+        ecg = place(figure, size, (x, FOOT + field + 3, width, strip))
         _draw_strip(ecg, record, lead, (low, high))
-        heat = _axes(figure, size, (x, FOOT, width, field), sharex=ecg)
-        mesh = _draw_words(heat, seen, record.duration_s, top, normalise, names=i == 0)
+        heat = place(figure, size, (x, FOOT, width, field), sharex=ecg)
+        mesh = draw_words(heat, seen, record.duration_s, top, normalise, names=i == 0)
         words = paper.caption(record, GAIN, speed)
         if len(records) > 1:
             words = f"{seen.part} ECG ({record.ecg_id}) · {words.rsplit(' · pulse', 1)[0]}"
         page.text(x, FOOT + field + strip + 10, f"lead {lead} · {words}", va="top", **small)
         x += width + EDGE
-    bar = _axes(figure, size, (x, FOOT, 4, min(field, 50)))
+    bar = place(figure, size, (x, FOOT, 4, min(field, 50)))
     figure.colorbar(mesh, cax=bar).set_label("attention weight", fontsize=8)
     bar.tick_params(labelsize=7)
     page.text(EDGE, size[1] - 2.5, "\n".join(lines), va="top", fontsize=11, weight="bold")
@@ -99,16 +99,16 @@ def _check(records: list, looks: list, lead: str, normalise: str) -> None:
                             f"{', '.join(record.leads)}.")
 
 
-def _millivolts(records: list[ECGRecord], lead: str) -> tuple[float, float]:
+def millivolts(records: Sequence[ECGRecord], leads: Sequence[str]) -> tuple[float, float]:
     """Lowest and highest mV of the paper: whole 0.5 mV squares, the pulse always inside."""
-    values = np.concatenate([r.signal[r.leads.index(lead)] for r in records])
+    values = np.concatenate([r.signal[r.leads.index(lead)] for r in records for lead in leads])
     values = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     low = np.floor(min(-0.5, values.min() - 0.1) * 2) / 2
     high = np.ceil(max(1.25, values.max() + 0.1) * 2) / 2
     return float(max(low, -2.5)), float(min(high, 3.5))
 
 
-def _axes(figure: Figure, size: tuple[float, float], box: tuple, **kwargs) -> Axes:
+def place(figure: Figure, size: tuple[float, float], box: tuple, **kwargs) -> Axes:
     """Axes whose box (x, y, width, height) is given in millimetres of a figure of `size`."""
     width, height = size
     x, y, w, h = box
@@ -116,24 +116,29 @@ def _axes(figure: Figure, size: tuple[float, float], box: tuple, **kwargs) -> Ax
 
 
 def _draw_strip(ax: Axes, record: ECGRecord, lead: str, span: tuple[float, float]) -> None:
-    """Metric paper in seconds and mV, calibration pulse left of zero."""
-    ax.set(xlim=(-PULSE_S, record.duration_s), ylim=span, facecolor=style.PAPER_BACK)
-    for step_s, step_mv, colour, weight in ((0.04, 0.1, style.PAPER_GRID_FINE, 0.4),
-                                            (0.2, 0.5, style.PAPER_GRID, 0.8)):
-        xs = np.arange(-round(PULSE_S / step_s), record.duration_s / step_s + 0.01) * step_s
-        ys = np.arange(round(span[0] / step_mv), span[1] / step_mv + 0.01) * step_mv
-        ax.vlines(xs, *span, color=colour, lw=weight, zorder=1)
-        ax.hlines(ys, -PULSE_S, record.duration_s, color=colour, lw=weight, zorder=1)
-    pulse = np.array([-0.7, -0.6, -0.6, -0.4, -0.4, -0.3])
-    ax.plot(pulse, [0, 0, 1, 1, 0, 0], color=style.TRACE, lw=0.9, gid="calibration")
+    draw_squares(ax, record.duration_s, span)
     t = np.arange(record.n_samples) / record.fs
     ax.plot(t, record.signal[record.leads.index(lead)], color=style.TRACE, lw=0.9, zorder=3,
             gid=f"lead {lead}")
+
+
+def draw_squares(ax: Axes, duration: float, span: tuple[float, float]) -> None:
+    """Metric paper in seconds and mV, calibration pulse left of zero."""
+    ax.set(xlim=(-PULSE_S, duration), ylim=span, facecolor=style.PAPER_BACK)
+    for step_s, step_mv, colour, weight in ((0.04, 0.1, style.PAPER_GRID_FINE, 0.4),
+                                            (0.2, 0.5, style.PAPER_GRID, 0.8)):
+        xs = np.arange(-round(PULSE_S / step_s), duration / step_s + 0.01) * step_s
+        ys = np.arange(round(span[0] / step_mv), span[1] / step_mv + 0.01) * step_mv
+        ax.vlines(xs, *span, color=colour, lw=weight, zorder=1)
+        ax.hlines(ys, -PULSE_S, duration, color=colour, lw=weight, zorder=1)
+    pulse = np.array([-0.7, -0.6, -0.6, -0.4, -0.4, -0.3])
+    ax.plot(pulse, [0, 0, 1, 1, 0, 0], color=style.TRACE, lw=0.9, gid="calibration")
     ax.set_frame_on(False)
     ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
 
 
-def _draw_words(ax: Axes, seen: Look, duration: float, top: float, normalise: str, names: bool):
+def draw_words(ax: Axes, seen: Look, duration: float, top: float, normalise: str,
+               names: bool = True):
     """Rows of words, columns from the middle between two tokens to the next; returns the mesh."""
     rows, scale = seen.rows, {"max": top, "none": 1.0}.get(normalise)
     if scale is None:

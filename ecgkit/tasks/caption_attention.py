@@ -4,6 +4,7 @@ Letters: C leads, T samples, P encoder tokens, L word pieces, W words.
 
 Usage:
     seen = look_at_words(model, tokenizer, record)           # .words, .rows (W, P)
+    maps = maps_of_caption(model, tokenizer, record)         # in every layer and head
     attention_figures.plot_words(record, seen)
 """
 
@@ -14,12 +15,12 @@ import torch
 
 from ecgkit.features.esi_input import esi_preprocess
 from ecgkit.models.esi_attention import look
+from ecgkit.tasks.attention_maps import AttentionMaps
 from ecgkit.tasks.caption_scores import START
 from ecgkit.tasks.look_inside import Look
 from ecgkit.types import ECGRecord
 
 
-@torch.no_grad()
 def look_at_words(
     model, tokenizer, record: ECGRecord, start: str = START, max_tokens: int = 32
 ) -> Look:
@@ -30,6 +31,16 @@ def look_at_words(
     seen its surroundings, with ConvNeXt most of the ECG (`reach`). Words of several pieces show the
     mean of theirs. Raises ModelError for a model of protocol reference, which cannot choose.
     """
+    return maps_of_caption(model, tokenizer, record, start, max_tokens).seen
+
+
+@torch.no_grad()
+def maps_of_caption(
+    model, tokenizer, record: ECGRecord, start: str = START, max_tokens: int = 32
+) -> AttentionMaps:
+    """The same in each layer and head of the decoder, for an explorer; the second of the two
+    attentions stays the mean over its heads.
+    """
     model.eval()
     device = next(model.parameters()).device
     signal = torch.from_numpy(esi_preprocess(record.signal[None])).to(device)
@@ -37,11 +48,16 @@ def look_at_words(
     room = model.unimodal_layers.config.max_position_embeddings - len(opening) - 1
     ids = model.generate(signal, torch.tensor([opening], device=device), tokenizer.sep_token_id,
                          min(max_tokens, room))  # fmt: skip
-    weights = look(model, signal, ids)["over_time"][0].float().cpu().numpy()  # (L, P)
-    pieces = tokenizer.convert_ids_to_tokens(ids[0].tolist())
-    words, rows = _whole_words(pieces[len(opening) :], weights[len(opening) - 1 : -1])
-    n = rows.shape[1]
-    return Look(
+    found = look(model, signal, ids)
+    weights = found["words"][0] @ found["pool"][0].mean(0)  # (N, H, L, Q) @ (Q, P)
+    weights = weights.float().cpu().numpy()
+    pieces = tokenizer.convert_ids_to_tokens(ids[0].tolist())[len(opening) :]
+    parts = [[_whole_words(pieces, rows[len(opening) - 1 : -1]) for rows in heads]
+             for heads in weights]  # fmt: skip
+    words = parts[0][0][0]
+    weights = np.array([[rows for _, rows in heads] for heads in parts])
+    rows, n = weights.mean((0, 1)), weights.shape[-1]
+    seen = Look(
         part="", layer="decoder, through the pooled tokens", head="mean of all heads",
         method="attention",
         answer=" ".join(words), probability=float("nan"), words=words, rows=rows,
@@ -50,6 +66,8 @@ def look_at_words(
         leads=tuple(record.leads), centres=(np.arange(n) + 0.5) / n,
         reach=min(1.0, receptive_field(model.img_encoder) / record.n_samples),
     )  # fmt: skip
+    what = f"from each word (row), through the pooled tokens, to the encoder's {n} tokens"
+    return AttentionMaps(record, f"ECG {record.ecg_id}, word by word", seen, weights, what)
 
 
 def _whole_words(pieces: list[str], weights: np.ndarray) -> tuple[list[str], np.ndarray]:

@@ -126,6 +126,23 @@ def word_rows(out: dict, batch: dict, layer: int = -1, head: int | None = None,
     return weights[:, words, span] * real[..., None]
 
 
+@torch.no_grad()
+def word_maps(model, data, position: int, part: str = "first") -> np.ndarray:
+    """(N, H, W, P) attention of one question's words to one of its ECGs, in every layer and head:
+    one forward. Words as in `look`.
+    """
+    batch = _batch(model, data, position, part)
+    out = _forward(model, batch)
+    pieces = data.tokenizer.convert_ids_to_tokens(batch["text"][0].tolist())
+    return np.stack([
+        np.stack([
+            merge_pieces(pieces, word_rows(out, batch, n, h, part)[0].float().cpu().numpy())[1]
+            for h in range(weights.shape[1])
+        ])
+        for n, weights in enumerate(out["attention"])
+    ])  # fmt: skip
+
+
 def _span(out: dict, part: str) -> slice:
     """Where an ECG's tokens lie; FusionQA's window of the reference starts one early, at SEP."""
     span = out["parts"].get(part)
