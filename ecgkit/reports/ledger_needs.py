@@ -42,6 +42,7 @@ _RULES: tuple[tuple[dict[str, str], str], ...] = (
     ({"system": "ESI", "metric": "GPUs.*"}, "four A100 GPUs"),
     ({"system": "ESI", "table": "text|README|model page"},
      "nothing to measure: a setting of the published run that the kit has in another form"),
+    ({"task": "model size"}, "its count in kit_counts.json"),
     # ECG-QA
     ({"system": "ECG-QA", "dataset": "MIMIC-IV-ECG"}, f"ECG-QA's MIMIC part and {MIMIC}"),
     ({"system": "ECG-QA"}, "ECG-QA's published files (open), whole"),

@@ -37,6 +37,8 @@ def status_of(row: Published, target: Target | None, found: dict | None, run: Ru
     whose = why_context(row)
     if whose:
         return f"{CONTEXT}: {whose}"
+    if found is None and target is not None and target.source == COUNTS and not run.facts:
+        return f"{NOT_RUN}: needs notebook 08 in this run folder, which counts it"
     if target is None or found is None:
         return f"{NOT_RUN}: needs {needs(row)}{_broken(target, run)}"
     why = (exact_gap if target.kind != "result" else result_gap)(row, target, found, run)
@@ -53,10 +55,8 @@ def unpublished_status(target: Target, found: dict | None, run: RunFiles) -> str
 
 def _broken(target: Target | None, run: RunFiles) -> str:
     """Names the notebook where it was to be measured and did not succeed."""
-    if target is None:
+    if target is None or target.source == COUNTS:
         return ""
-    if target.source == COUNTS:
-        return "" if run.facts else "; the kit's counts, which notebook 08 makes"
     said = run.status(target.source)
     return "" if succeeded(said) else f"; notebook {target.source[:2]}: {said}"
 
