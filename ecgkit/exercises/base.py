@@ -123,8 +123,8 @@ def agrees(answer: object, right: object, tolerance: float = 0.0) -> bool:
         return bool(answer) == bool(right)
     if isinstance(right, str):
         return _plain(answer) == _plain(right)
-    near = max(tolerance, 1e-9 * abs(float(right)))
-    return math.isfinite(float(answer)) and abs(float(answer) - float(right)) <= near
+    near = max(tolerance, 1e-9 * abs(_number(right)))
+    return math.isfinite(_number(answer)) and abs(_number(answer) - _number(right)) <= near
 
 
 # --- what to say of a wrong answer ----------------------------------------------------------------
@@ -135,7 +135,7 @@ def _help(one: Exercise, answer, right, objects) -> str:
         given = slip(**objects)
         if not agrees(given, right, one.tolerance) and agrees(answer, given, one.tolerance):
             return sentence
-    if one.unit and _unit_slip(float(answer), float(right), one.tolerance):
+    if one.unit and _unit_slip(_number(answer), _number(right), one.tolerance):
         return f"The digits are right, but not the size: the answer is asked for in {one.unit}."
     _tries[one.id] += 1
     return one.hints[min(_tries[one.id], len(one.hints)) - 1]
@@ -158,19 +158,18 @@ def _wrong_kind(answer, right) -> str:
     elif isinstance(right, str):
         fits, wanted = isinstance(answer, str), 'text in quotes, such as "V1"'
     else:
-        fits, wanted = _is_number(answer), "one number"
+        fits, wanted = _number(answer) is not None, "one number"
     return "" if fits else f"The answer is {wanted}, not a {type(answer).__name__}."
 
 
-def _is_number(value) -> bool:
-    """One real number: an int, a float, numpy's, or an array or tensor of one element."""
+def _number(value) -> float | None:
+    """One real number as a float: an int, numpy's, an array or tensor of one element; else None."""
     if isinstance(value, str | bytes | bool | np.bool_):
-        return False
+        return None
     try:
-        float(value)
+        return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError):
-        return False
-    return True
+        return None
 
 
 def _is_many(value) -> bool:
