@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,11 @@ ZERO = "zero_shot_macro_auc"
 
 @pytest.fixture
 def folder(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+def make_run(run):
     """A simulated run that would match, were it real, and what it takes to draw figures."""
-    run = tmp_path / "run"
     write_notebook(run, ESI, {ZERO: metric(0.83, 0.8, 0.86), "other": metric(None)},
                    captions={"a": 'Figure <img> "x"', "gone": "no file"})  # fmt: skip
     (run / ESI / "figures" / "gone.png").unlink()
@@ -45,6 +49,24 @@ def references(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """(run folder with its report, shared folder), made once; tests change a copy."""
+    home = tmp_path_factory.mktemp("reported")
+    run, shared = make_run(home / "run"), write_numbers(home)
+    write_notebook(run, RISK, {"effect_risk_alpha": metric(0.02), "c_index": metric(0.7, 0.6, 0.8)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECGKIT_SHARED", str(shared))
+        report_files.write_page(run)
+    return run, shared
+
+
+@pytest.fixture
+def report(reported, tmp_path):
+    """(a copy of that run folder, shared folder)."""
+    return shutil.copytree(reported[0], tmp_path / "copy"), reported[1]
+
+
 # --- does every claim have a run behind it? -------------------------------------------------------
 
 
@@ -56,9 +78,8 @@ def change(folder, number, **cells):
     table.to_csv(path, index=False)
 
 
-def test_an_honest_report_has_no_fault(folder, references):
-    report_files.write_report(folder)
-    assert ledger_check.check_report(folder, references) == []
+def test_an_honest_report_has_no_fault(report):
+    assert ledger_check.check_report(*report) == []
 
 
 @pytest.mark.parametrize("number, cells, says", [
@@ -77,40 +98,34 @@ def test_an_honest_report_has_no_fault(folder, references):
     (1, {"status": "differs because of bad luck"}, "status is 'differs because of bad luck'"),
     (5, {"row": "4"}, "more than once"),
 ])  # fmt: skip
-def test_a_claim_without_a_run_is_named(folder, references, number, cells, says):
-    report_files.write_report(folder)
-    change(folder, number, **cells)
-    faults = "\n".join(ledger_check.check_report(folder, references))
+def test_a_claim_without_a_run_is_named(report, number, cells, says):
+    change(report[0], number, **cells)
+    faults = "\n".join(ledger_check.check_report(*report))
     assert re.search(says, faults), faults
 
 
-def test_metrics_that_are_gone_or_others_are_named(folder, references):
-    report_files.write_report(folder)
-    write_notebook(folder, ESI, {ZERO: metric(0.7, 0.6, 0.8)})
-    assert "holds 0.7" in ledger_check.check_report(folder, references)[0]
-    (folder / ESI / "metrics.json").unlink()
-    assert "no run stands behind it" in ledger_check.check_report(folder, references)[0]
+def test_metrics_that_are_gone_or_others_are_named(report):
+    write_notebook(report[0], ESI, {ZERO: metric(0.7, 0.6, 0.8)})
+    assert "holds 0.7" in ledger_check.check_report(*report)[0]
+    (report[0] / ESI / "metrics.json").unlink()
+    assert "no run stands behind it" in ledger_check.check_report(*report)[0]
 
 
-def test_rows_that_are_not_accounted_for_are_named(folder, references):
-    report_files.write_report(folder)
-    path = folder / ledger.LEDGER
+def test_rows_that_are_not_accounted_for_are_named(report):
+    path = report[0] / ledger.LEDGER
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table[table["row"] != "3"].to_csv(path, index=False)
-    faults = ledger_check.check_report(folder, references)
+    faults = ledger_check.check_report(*report)
     assert "accounts for 4 rows, the published table has 5: rows 3" in faults[0]
     path.unlink()
-    assert "There is no ledger.csv" in ledger_check.check_report(folder, references)[0]
+    assert "There is no ledger.csv" in ledger_check.check_report(*report)[0]
 
 
-def test_effects_and_certificates_are_checked_too(folder, references):
-    write_notebook(folder, RISK, {"effect_risk_alpha": metric(0.02)})
-    report_files.write_report(folder)
-    assert ledger_check.check_report(folder, references) == []
-    write_notebook(folder, RISK, {})
+def test_effects_and_certificates_are_checked_too(report):
+    write_notebook(report[0], RISK, {})
     claims = {"passed": True, "fixtures": [{"fixture": "risk_cox", "passed": False}]}
-    (folder / "parity_certificate.json").write_text(json.dumps(claims))
-    faults = "\n".join(ledger_check.check_report(folder, references))
+    (report[0] / "parity_certificate.json").write_text(json.dumps(claims))
+    faults = "\n".join(ledger_check.check_report(*report))
     assert "effect of risk_alpha is said to be measured" in faults
     assert "it holds risk_cox as not met" in faults
 
