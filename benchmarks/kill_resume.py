@@ -21,6 +21,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from ecgkit.config import short_hash
 from ecgkit.runner import code_hash
 
 TOLERANCE = 1e-6
-NOT_COMPARED = ("s", "ms", "GB", "MB")  # units of times and memory
+NOT_COMPARED = re.compile(r"faster|seconds|per_s\b|_ms\b|memory")  # names of measured times
 Metrics = dict[str, float | None]
 
 
@@ -62,7 +63,7 @@ def rounds(work: Path, args) -> int:
     started = time.monotonic()
     whole = undisturbed(work, args.notebooks)
     print(
-        f"undisturbed: {whole['seconds']:.0f} s, {len(whole['stores'])} files of stores, "
+        f"undisturbed: {whole['seconds']:.0f} s, {len(whole['stores'])} stores, "
         f"{len(whole['metrics'])} metrics",
         flush=True,
     )
@@ -209,16 +210,20 @@ OPENERS = {
 
 
 def state(folder: Path) -> dict:
-    """Digest of every file of every store in the cache, and every metric of the run."""
-    cache = folder / "cache"
-    files = [path for path in sorted(cache.glob("store-*/**/*")) if path.is_file()]
-    return {
-        "stores": {
-            str(path.relative_to(cache)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files
-        },
-        "metrics": read_metrics(folder / "run"),
-    }
+    """A digest of every store in the cache, in no order of time, and every metric of the run."""
+    stores = [path.parent for path in (folder / "cache").glob("*/store.json")]
+    return {"stores": sorted(map(store_digest, stores)), "metrics": read_metrics(folder / "run")}
+
+
+def store_digest(store: Path) -> str:
+    """Shards, index, quarantine and description; not the key, which holds the time at which the
+    recordings were written, and with a cache of its own each round writes them anew.
+    """
+    about = json.loads((store / "store.json").read_text())
+    digest = hashlib.sha256(json.dumps({**about, "key": ""}, sort_keys=True).encode())
+    for path in sorted([*store.glob("*.npy"), *store.glob("*.csv")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def read_metrics(run: Path) -> Metrics:
@@ -226,7 +231,7 @@ def read_metrics(run: Path) -> Metrics:
     found = {}
     for path in sorted(run.glob("*/metrics.json")):
         for name, row in json.loads(path.read_text())["metrics"].items():
-            if row["unit"] not in NOT_COMPARED:
+            if not NOT_COMPARED.search(name) and row["unit"] not in ("s", "ms", "GB", "MB"):
                 for end in ("value", "low", "high"):
                     found[f"{path.parent.name}/{name}.{end}"] = row[end]
     return found

@@ -33,8 +33,14 @@ LEFT_BEHIND_S = 24 * 3600  # a half-written file this old belongs to a process t
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 # How libraries written in other languages say that a disk is full.
-_SAID = ("No space left", "os error 28", "File too large", "os error 27", "file write failed",
-         "disk is full", "Read-only file system")  # fmt: skip
+_SAID = {
+    "No space left on device": ("No space left", "os error 28", "disk is full", "code: 28"),
+    "File too large": ("File too large", "os error 27", "code: 27"),
+    "Read-only file system": ("Read-only file system", "os error 30", "code: 30"),
+    "the disk took only part of it": (  # numpy; torch, three times; SQLite
+        "requested and", "file write failed", "iostream error", "unexpected pos", "disk I/O error",
+    ),
+}  # fmt: skip
 
 
 # --- whole files and folders ----------------------------------------------------------------------
@@ -130,6 +136,19 @@ def one_at_a_time(folder: Path, doing: str) -> Iterator[None]:
         yield
 
 
+def append(path: Path, text: str) -> None:
+    """Adds `text` to a file in one write, so that several processes and threads may share it.
+
+    Raises DataError where it does not get there whole.
+    """
+    content = text.encode()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as file:
+            if file.write(content) < len(content):  # what a nearly full disk does without a word
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 # --- what a disk refuses --------------------------------------------------------------------------
 
 
@@ -155,7 +174,8 @@ def refusal(error: BaseException) -> str:
         return error.strerror or str(error)
     if isinstance(error, OSError) and error.errno is not None:
         return ""
-    return next((said for said in _SAID if said in str(error)), "")
+    said = str(error)
+    return next((why for why, words in _SAID.items() if any(w in said for w in words)), "")
 
 
 @contextmanager

@@ -21,8 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from ecgkit.disk import (  # noqa: F401  part of what a machine is; the other rooms ask here
+    append,
     one_at_a_time,
     reading_cached,
+    refusal,
     replacing,
     replacing_folder,
     require_room,

@@ -280,9 +280,7 @@ class _Loop:
         self.rows.append(row)
         if not self.accelerator.is_main_process:
             return
-        log = self.folder / "log.jsonl"
-        with runtime.writing(log), open(log, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        runtime.append(self.folder / "log.jsonl", json.dumps(row) + "\n")
         if self.writer:
             for name, value in row.items():
                 self.writer.add_scalar(name, value, self.step)

@@ -228,8 +228,8 @@ class FlaggedEpisodes:
         fresh = [number for number in numbers if number not in self.known]
         if fresh:
             self.known.update(fresh)
-            with open(self.path, "a") as file:
-                file.write("".join(f"{self.training},{number}\n" for number in fresh))
+            lines = (f"{self.training},{number}\n" for number in fresh)
+            runtime.append(self.path, "".join(lines))
 
 
 def empty_log(task: FewShotTask) -> TrainLog:

@@ -26,7 +26,7 @@ from safetensors.torch import load_model, save_model
 from ecgkit import runtime
 from ecgkit.config import short_hash
 from ecgkit.tasks.training_parts import TrainLog, TrainSettings
-from ecgkit.types import ModelError
+from ecgkit.types import DataError, ModelError
 
 MODEL, BEST = "model.safetensors", "best.safetensors"
 _NOT_RESULT = ("time_budget_s", "checkpoint_every", "device", "accumulate")
@@ -81,14 +81,18 @@ def save_state(accelerator, folder: Path, schedule, progress: dict) -> None:
     if accelerator.is_main_process:
         shutil.rmtree(fresh, ignore_errors=True)
     accelerator.wait_for_everyone()
-    with runtime.writing(state):
-        accelerator.save_state(str(fresh))
+    try:
+        with runtime.writing(state):
+            accelerator.save_state(str(fresh))
+            if accelerator.is_main_process:
+                torch.save(schedule.state_dict(), fresh / "schedule.pt")
+                (fresh / "progress.json").write_text(json.dumps(progress))
+    except DataError:  # the disk is full: not even this may stay
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return
-    with runtime.writing(state):
-        torch.save(schedule.state_dict(), fresh / "schedule.pt")
-        (fresh / "progress.json").write_text(json.dumps(progress))
     shutil.rmtree(old, ignore_errors=True)
     if state.exists():
         os.replace(state, old)

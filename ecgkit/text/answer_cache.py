@@ -39,10 +39,8 @@ class AnswerCache:
         if self._path is None:
             return
         line = json.dumps({"key": key, **row}, ensure_ascii=False)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         # The line break comes first, so that a broken last line ends before this one begins.
-        with open(self._path, "ab", buffering=0) as file:
-            file.write(f"\n{line}".encode())
+        runtime.append(self._path, f"\n{line}")
 
 
 def _read_line(line: bytes) -> tuple[str, str] | None:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecgkit import runtime
 from ecgkit.text.chat_meter import Meter
 from ecgkit.text.chat_replies import (
     BadAnswer,
@@ -236,11 +237,7 @@ class ChatClient:
             return
         row = {"time": start, "seconds": round(time.time() - start, 3), "url": self.url,
                "model": self.model, "messages": messages, **outcome}  # fmt: skip
-        line = self._without_key(json.dumps(row))
-        with self._lock:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+        runtime.append(self._log, self._without_key(json.dumps(row)) + "\n")
 
 
 class _OptionRefused(EndpointError):

@@ -167,7 +167,7 @@ class KeptVectors:
                 part = missing[start : start + self._batch]
                 vectors = _unit(self._compute([text for _, text in part]))
                 rows = [(key, v.tobytes()) for (key, _), v in zip(part, vectors)]
-                with db:
+                with runtime.writing(self._path), db:
                     db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
                 kept.update(rows)
         if len({len(row) for row in kept.values()}) > 1:
@@ -177,11 +177,14 @@ class KeptVectors:
         return np.stack([np.frombuffer(kept[key], np.float32) for key in keys])
 
     def _open(self) -> sqlite3.Connection:
-        with runtime.reading_cached(self._path):
+        create = "CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, v BLOB)"
+        with runtime.writing(self._path), runtime.reading_cached(self._path):
             try:
                 db = sqlite3.connect(self._path, timeout=60)
-                db.execute("CREATE TABLE IF NOT EXISTS vectors (text BLOB PRIMARY KEY, v BLOB)")
+                db.execute(create)
             except sqlite3.DatabaseError as error:
+                if runtime.refusal(error):
+                    raise
                 raise ValueError(error) from error
         return db
 

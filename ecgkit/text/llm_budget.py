@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ecgkit import runtime
 from ecgkit.text.answer_cache import AnswerCache
 from ecgkit.text.chat_client import ChatClient
 from ecgkit.text.endpoints import EndpointError
@@ -111,9 +112,7 @@ class Budget:
             self._reserved[1] -= answer
             self._spent = [self._spent[0] + used[0], self._spent[1] + used[1]]
             if self._kept is not None and any(used):
-                self._kept.parent.mkdir(parents=True, exist_ok=True)
-                with open(self._kept, "ab", buffering=0) as file:
-                    file.write(f"\n{json.dumps(used)}".encode())
+                runtime.append(self._kept, f"\n{json.dumps(used)}")
             self._done.notify_all()
 
     def _fits(self, prompt: int, answer: int) -> bool:
