@@ -153,7 +153,7 @@ ESI = (
         "esi_identification", "ESI", "identification",
         "one 5-s stretch enrols",
         "no evaluation code",
-        "esi 4", "identification_table(n_versions=)",
+        "esi 4", "identification.read_all(n_versions=)",
         "development cohort, top-1 of the linear head: .117 with the stretch alone, "
         ".205 with 8 shifted in time",
     ),

@@ -2,7 +2,7 @@
 
 Usage:
     plot_map()              # a Figure
-    notebook_table()        # a DataFrame: notebook, what it does, seconds allowed
+    notebook_table()        # a DataFrame: notebook, what it does, seconds measured and allowed
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from ecgkit import run_times
 from ecgkit.config import CONFIGS
 from ecgkit.reports import style
 from ecgkit.runs import BUDGET_S
@@ -51,9 +52,15 @@ TINTS = {"cohort": "#fbe3e3", "questions": "#fbe3e3", "report": "#e3f1ea", "star
 
 
 def notebook_table() -> pd.DataFrame:
-    """One row per notebook: name, what it does, seconds allowed in the demo on two cores."""
-    rows = [(name, DOES[name], BUDGET_S[name]) for name in CONFIGS]
-    return pd.DataFrame(rows, columns=["Notebook", "What it does", "Seconds allowed"])
+    """One row per notebook: name, what it does, seconds of its demo, measured ("–" before a demo
+    has been) and allowed on two cores.
+    """
+    took = {name: f"{one.seconds:.0f}" for name, one in run_times.measured().items()}
+    names = [name for name in CONFIGS if name in DOES]
+    rows = [(name, DOES[name], took.get(name, "–"), BUDGET_S[name]) for name in names]
+    return pd.DataFrame(
+        rows, columns=["Notebook", "What it does", "Measured, s", "Seconds allowed"]
+    )
 
 
 @style.in_style

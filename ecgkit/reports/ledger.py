@@ -167,6 +167,8 @@ def number_words(row: dict) -> str:
     if row["kind"] in ("size", "count", "setting"):
         places = len(str(row["published"]).partition(".")[2]) if row["kind"] == "size" else 0
         return f"{row['ours']:.{places}f}" if row["kind"] == "size" else f"{row['ours']:.6g}"
+    if pd.isna(row["low"]) and float(row["ours"]).is_integer():
+        return f"{row['ours']:.0f}"
     text = f"{row['ours']:.3f}" if abs(row["ours"]) < 10 else f"{row['ours']:.1f}"
     if not pd.isna(row["low"]):
         digits = 3 if abs(row["ours"]) < 10 else 1

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecgkit.reports import style
-from ecgkit.reports.ledger_files import RunFiles, is_simulated
+from ecgkit.reports.ledger_files import RunFiles, describe_data, is_simulated
 from ecgkit.reports.watermark import watermark
 
 PUBLISHED, OURS = style.MUTED, style.COLOURS[1]
@@ -29,8 +29,10 @@ def paper_figures(run: RunFiles, ledger: pd.DataFrame) -> dict[str, tuple[Figure
     for name, (source, draw, caption) in _FIGURES.items():
         figure = draw(run, ledger)
         if figure is not None:
-            mark = made_up_words(run, source)
-            words = f"{caption}. {mark.capitalize()}: not a replication." if mark else f"{caption}."
+            mark, body = made_up_words(run, source), run.body(source)
+            said = f"{mark.capitalize()}: not a replication. " if mark else ""
+            about = f"{describe_data(body)}, preset {body.get('preset')}"
+            words = f"{caption}. {said}Data: {about}."
             found[name] = (watermark(figure, mark) if mark else figure, words)
     return found
 
