@@ -132,7 +132,8 @@ class _Loop:
         settings, before = self.settings, self.spent
         budget = runtime.Budget(settings.time_budget_s)
         self.model.train()
-        steps = runtime.progress(range(self.step, settings.n_steps), f"training {self.folder.name}")
+        name = "" if self.folder.name == "training" else f" {self.folder.name}"
+        steps = runtime.progress(range(self.step, settings.n_steps), f"training{name}")
         for step in steps:
             if self._stops_early():
                 break
