@@ -40,20 +40,20 @@ def macro_auc(classes):
     "beside the prevalence.",
     hints=(
         "What are recall and precision of a class if every ECG is said to have it?",
-        "With p = n_positive / n_scored: recall 1, precision p, F1 = 2p / (1 + p); then the mean "
+        "With p = n_positive / n: recall 1, precision p, F1 = 2p / (1 + p); then the mean "
         "over the classes.",
     ),
     slips={
         "That is the mean precision; F1 is the harmonic mean of precision and recall.": (
-            lambda classes, n_scored: float((classes["n_positive"] / n_scored).mean())
+            lambda classes: float((classes["n_positive"] / classes["n"]).mean())
         ),
         "F1 of the mean share is not the mean of the F1s; compute it class by class.": (
-            lambda classes, n_scored: _f1_of_all(float((classes["n_positive"] / n_scored).mean()))
+            lambda classes: _f1_of_all(float((classes["n_positive"] / classes["n"]).mean()))
         ),
     },
 )
-def f1_of_calling_all(classes, n_scored):
-    return float(_f1_of_all(classes["n_positive"] / n_scored).mean())
+def f1_of_calling_all(classes):
+    return float(_f1_of_all(classes["n_positive"] / classes["n"]).mean())
 
 
 def _f1_of_all(share):
