@@ -34,7 +34,7 @@ from ecgkit.data.qa_vocabulary import STATEMENTS
 from ecgkit.models import hub, saving
 from ecgkit.models.model_card import model_card
 from ecgkit.models.torch_files import read_torch_file
-from ecgkit.reports import caption_page, page, paper, record_page, sweep_page, tables
+from ecgkit.reports import caption_page, page, paper, record_page, style, sweep_page, tables
 from ecgkit.tasks import llm_qa
 from ecgkit.tasks.engine import TrainSettings, fit
 from ecgkit.text import cqa
@@ -211,6 +211,8 @@ def test_tables_escape_cells_heads_and_captions():
     assert_no_markup(shown)
     # MathJax would set what stands between dollars, links with scripts in them included.
     assert re.search(r"<table[^>]*class=\"[^\"]*tex2jax_ignore", shown)
+    style.use_style()  # as each notebook's set-up does; any table shown after it
+    assert "tex2jax_ignore" in pd.DataFrame({"report": [LATEX]})._repr_html_()
     assert_no_markup(tables.answers_table([EVIL], [EVIL], [[EVIL]], ecg_ids=[EVIL]).to_html())
 
 

@@ -47,8 +47,10 @@ def use_style() -> None:
     is taken out, and one that closes them is put in its place. Plain Python gets the sheet only.
     """
     import matplotlib.pyplot as plt
+    import pandas as pd
 
     plt.rcParams.update(RC)
+    pd.set_option("display.html.use_mathjax", False)  # dollars in a report are no formula
     _teach_notebook()
     shell = _notebook_shell()
     if shell is None or not _is_static(plt.get_backend()):
