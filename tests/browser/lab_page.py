@@ -16,6 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 START_S, UPDATE_S = 90, 30
+KEY_MS = 150  # between two keys: a menu opens
 TALLEST = 8_000  # pixels of one picture; Chromium draws none taller than 16,384
 # Lab writes [*] beside a cell that waits or runs, [3] beside one that has run.
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
@@ -77,16 +78,15 @@ class LabNotebook:
         """A fingerprint of each picture in an output."""
         return self.root.evaluate(PICTURES)
 
-    def widget(self, name: str) -> LabWidget:
-        """The kit's only widget of this name."""
-        root = self.root.locator(f"{OUTPUT} .ecgkit-{name}")
-        expect(root).to_have_count(1)
-        return LabWidget(self.page, root)
-
-    def widget_names(self) -> list[str]:
-        classes = "es => es.map(e => [...e.classList].find(c => /^ecgkit-(?!widget)/.test(c)))"
-        found = self.root.locator(f"{OUTPUT} .ecgkit-widget").evaluate_all(classes)
-        return [name.removeprefix("ecgkit-") for name in found]
+    def widgets(self) -> dict[str, LabWidget]:
+        """The kit's widgets by name, from the top; a second of a name is `name 2`."""
+        classes = "e => [...e.classList].find(c => /^ecgkit-(?!widget)/.test(c))"
+        found: dict[str, LabWidget] = {}
+        for root in self.root.locator(f"{OUTPUT} .ecgkit-widget").all():
+            name = root.evaluate(classes).removeprefix("ecgkit-")
+            again = sum(known.split()[0] == name for known in found)
+            found[f"{name} {again + 1}" if again else name] = LabWidget(self.page, root)
+        return found
 
     def screenshot(self, path: Path) -> None:
         """The whole notebook as a picture; what is taller than `TALLEST` goes on in NAME_2.png."""
@@ -111,34 +111,52 @@ class LabWidget:
         """The control that carries `label`; of a slider its handle, which takes the keys."""
         box = self.root.locator(f".jupyter-widgets:has(> .widget-label:text-is('{label}'))")
         button = self.root.get_by_role("button", name=label, exact=True)
-        inside = box.locator("[role=slider], select, textarea, input:not(.widget-readout)")
-        checkbox = self.root.locator("label.widget-label-basic", has_text=label).locator("input")
-        return inside.or_(button).or_(checkbox).first
+        tick = self.root.locator(f"label:has(span:text-is('{label}'))").locator("input")
+        return box.locator("[role=slider], select, input[type=text]").or_(button).or_(tick).first
 
-    def look(self) -> tuple[list[str], str]:
-        """Its pictures, as fingerprints, and its words."""
-        return self.root.evaluate(PICTURES), self.root.inner_text()
-
-    def turn(self, label: str, *keys: str, changes: str = "picture") -> None:
-        """Gives keys to a control and waits until the picture (or the words) are others."""
-        which = {"picture": 0, "words": 1}[changes]
-        before = self.look()[which]
+    def turn(
+        self, label: str, keys: str = "Enter", write: str = "", changes: str = "picture"
+    ) -> None:
+        """Gives words and keys to a control and waits until the picture (or the words of the
+        widget) are others.
+        """
+        before = self._looks(changes)
         control = self.control(label)
         control.focus()
-        for key in keys:
-            (control.press if len(key) == 1 or key[0].isupper() else control.fill)(key)
+        if write:
+            control.fill(write)
+        for key in keys.split():
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(KEY_MS)
         patience = time.monotonic() + UPDATE_S
-        while self.look()[which] == before:
-            assert time.monotonic() < patience, f"{label}: {keys} left the {changes} unchanged"
-            self.page.wait_for_timeout(50)
+        while self._looks(changes) == before:
+            assert time.monotonic() < patience, f"{label}: {write or keys!r} changes no {changes}"
+            self.page.wait_for_timeout(30)
+
+    def _looks(self, what: str):
+        return self.root.evaluate(PICTURES) if what == "picture" else self.root.inner_text()
 
     def unreached(self) -> list[str]:
         """Controls that the Tab key does not come to from the first one."""
         controls = self.root.locator(CONTROLS).locator("visible=true")
+        names = [self._name(control) for control in controls.all()]
         controls.first.focus()
-        number = "(root, css) => [...root.querySelectorAll(css)].indexOf(document.activeElement)"
-        reached = set()
-        for _ in range(controls.count() + 1):
-            reached.add(self.root.evaluate(number, CONTROLS))
+        reached = []
+        for _ in range(2 * len(names)):  # a slider's number takes the focus too
+            reached += [self._name(focus) for focus in self.root.locator(":focus").all()]
             self.page.keyboard.press("Tab")
-        return [f"{n}" for n in range(controls.count()) if n not in reached]
+        return [name for name in names if name not in reached]
+
+    def _name(self, control: Locator) -> str:
+        return control.evaluate("e => e.outerHTML.slice(0, 200)")
+
+    def cut_off(self) -> list[str]:
+        """Controls that end to the right of the cell that holds them."""
+        edge = "e => e.getBoundingClientRect().right"
+        right = self.root.locator(f"xpath=ancestor::*[contains(@class, '{OUTPUT[1:]}')][1]")
+        limit = right.evaluate(edge) + 1
+        controls = self.root.locator(CONTROLS).locator("visible=true").all()
+        return [self._name(control) for control in controls if control.evaluate(edge) > limit]
+
+    def screenshot(self, path: Path) -> None:
+        self.root.screenshot(path=path)
