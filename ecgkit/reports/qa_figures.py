@@ -174,12 +174,14 @@ def plot_templates(questions) -> Figure:
 @style.in_style
 def plot_answer_rows(questions, positions) -> Figure:
     """What a loss sees of a few questions: per row the classes that count (grey) and are true
-    (blue). Columns are the classes that count for any of them, at most 40, the commonest first.
+    (blue). Columns are the classes that count for any of them, those of short lists first; of long
+    lists the classes that are true come before the others, and 44 are drawn in all.
     """
     positions = np.asarray(positions)
     labels, mask = questions.labels(positions) > 0.5, questions.valid_mask(positions)
-    order = np.argsort(-mask.sum(axis=0), kind="stable")
-    columns = order[mask[:, order].any(axis=0)][:40]
+    length = np.where(mask, mask.sum(axis=1, keepdims=True), mask.size).min(axis=0)  # (K,)
+    order = np.lexsort((-labels.any(axis=0).astype(int), length))
+    columns = order[mask[:, order].any(axis=0)][:44]
     shade = mask[:, columns].astype(float) + labels[:, columns]  # 0 does not count, 1 no, 2 yes
     figure, ax = style.new_figure(size=(10.5, 2.4 + 0.27 * len(positions)))
     colours = ListedColormap(["#ffffff", "#d9d9d9", style.COLOURS[0]])

@@ -25,7 +25,7 @@ ATTENTION = "cividis"
 # Class of an HTML element in which MathJax leaves dollars alone (version 2 and later ones).
 NO_FORMULAS = "tex2jax_ignore mathjax_ignore"
 MUTED, INK = "#6b6b6b", "#1a1a1a"
-PALETTE_FROM = 150_000  # bytes
+PALETTE_FROM = 60_000  # bytes
 
 RC = {
     "axes.prop_cycle": "cycler('color', ['" + "', '".join(COLOURS) + "'])",
