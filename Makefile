@@ -2,12 +2,16 @@
 PY        ?= python3
 VENV      ?= .venv
 BIN       := $(VENV)/bin
-PRESET    ?= demo
-DATA      ?= synthetic
+PROFILE   ?=
+PRESET    ?=
+DATA      ?=
 ECGQA     ?=
 OUT       ?=
 NOTEBOOKS ?=
 SET       ?=
+JOBS      ?= 1
+BUDGET    ?=
+SETTINGS   = $(NOTEBOOKS) --profile "$(PROFILE)" --preset "$(PRESET)" --data "$(DATA)" --ecgqa "$(ECGQA)" --out "$(OUT)" $(addprefix --set ,$(SET))
 
 # uv where it is or can be had (it installs in seconds), else pip. uv does not read pip's own settings, so the folders pip
 # looks for wheels in are handed to it; bytecode is compiled once here, not at every notebook's start.
@@ -22,7 +26,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo lab run test lint bench parity clean help
+.PHONY: setup demo lab run plan test lint bench parity clean help
 
 setup: $(VENV)/.core ## install the kit into .venv
 
@@ -41,8 +45,11 @@ demo: $(VENV)/.core ## run every notebook on the simulated cohort; ends with the
 lab: $(VENV)/.core ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-run: $(VENV)/.core ## run notebooks: make run PRESET=tiny DATA=ptbxl.zip ECGQA=ecgqa.zip OUT=runs/real NOTEBOOKS="03 04" SET="SEED=1"
-	$(BIN)/ecgkit run $(NOTEBOOKS) --preset "$(PRESET)" --data "$(DATA)" --ecgqa "$(ECGQA)" --out "$(OUT)" $(addprefix --set ,$(SET))
+run: $(VENV)/.core ## run notebooks: make run PRESET=tiny (or PROFILE=ptbxl-t4) DATA=ptbxl.zip ECGQA=ecgqa.zip NOTEBOOKS="03 04" JOBS=2 BUDGET=60 SET="SEED=1"
+	$(BIN)/ecgkit run $(SETTINGS) --jobs $(JOBS) $(addprefix --budget ,$(BUDGET))
+
+plan: $(VENV)/.core ## say what such a run will take, and what it lacks; runs nothing
+	$(BIN)/ecgkit plan $(SETTINGS)
 
 test: $(VENV)/.all ## install every extra and run the whole test suite
 	$(BIN)/python -m pytest

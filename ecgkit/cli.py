@@ -57,18 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "notebooks", nargs="*", metavar="NOTEBOOK", help="e.g. 03 or 03_baselines; none = all"
     )
-    run.add_argument("--preset", default="", help="tiny | demo (default) | paper")
-    cli_data.data_options(run)
-    run.add_argument(
-        "--out", default="", help="folder to write to (default runs/<preset>, or runs/<sweep>)"
-    )
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any parameter of the notebooks",
-    )
+    cli_plan.setting_options(run)
     run.add_argument("--force", action="store_true", help="run again even where nothing changed")
     run.add_argument(
         "--sweep",
@@ -85,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         help="once they are used, nothing starts and trainings stop; the same command goes on",
     )
     run.add_argument(
-        "--processes", type=int, default=1, metavar="N",
+        "--processes", type=int, metavar="N",
         help="train in N processes (accelerate launch): one per GPU, or on the cores",
     )
     run.set_defaults(action=_run, data="")  # '' = not given: a sweep's base may say
@@ -124,17 +113,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args) -> int:
-    named = {"PRESET": args.preset, "DATA": args.data, "ECGQA": args.ecgqa, "OUT": args.out}
-    params = {name: value for name, value in named.items() if value}
-    for item in args.set:
-        name, separator, value = item.partition("=")
-        if not separator:
-            raise ConfigError(f"--set takes NAME=VALUE, not {item!r}.")
-        params[name.strip().upper()] = value
-    if args.processes < 1:
-        raise ConfigError(f"--processes is {args.processes}; it must be at least 1.")
-    if args.processes > 1:
-        os.environ["ECGKIT_PROCESSES"] = str(args.processes)
+    params = cli_plan.given(args)
+    n_processes = args.processes
+    if args.profile:
+        from ecgkit.profiles import read_profile
+        from ecgkit.runner_order import choose
+
+        profile = read_profile(args.profile)
+        params = profile.params_for(choose(args.notebooks), params)
+        n_processes = profile.processes if n_processes is None else n_processes
+    if n_processes is not None:
+        if n_processes < 1:
+            raise ConfigError(f"--processes is {n_processes}; it must be at least 1.")
+        os.environ["ECGKIT_PROCESSES"] = str(n_processes)
     if args.sweep:
         from ecgkit.sweeps import run_sweep
 

@@ -24,6 +24,7 @@ LAYERS = [
     "parity",
     "exercises",
     "profiles",
+    "plan_trainings",
     "plan",
     "runner_order",
     "runner_lock",
