@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -24,6 +26,7 @@ from ecgkit.data.ecgqa import open_questions
 from ecgkit.models import saving
 from ecgkit.models.ecg_encoders import encoder_for, save_encoder
 from ecgkit.models.se_wrn import SEWideResNet
+from ecgkit.runner import execute
 from ecgkit.tasks import training_files
 from ecgkit.tasks.ecg_features import encoder_features
 from ecgkit.tasks.engine import TrainSettings, fit
@@ -277,6 +280,32 @@ def test_ctrl_c_while_a_store_is_built_keeps_finished_shards_and_no_half_one(
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])})  # fmt: skip
     assert done.returncode == 0 and (store / "store.json").exists()
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
+
+
+def test_ctrl_c_while_a_notebook_runs_ends_its_process_too(tmp_path):
+    out = tmp_path / "run"
+    code, said = interrupted(
+        ["-m", "ecgkit", "run", "00", "--preset", "tiny", "--out", out],
+        lambda: (out / "00_start_here" / "config.json").exists(), tmp_path / "cache")  # fmt: skip
+    assert code == 130 and said.startswith("ecgkit: stopped; run the same command again"), said
+    assert "Traceback" not in said and not left_in(tmp_path)
+    assert not list(out.rglob("*part*"))
+    settings = [p.info["environ"] or {} for p in psutil.process_iter(["environ"])]
+    assert str(tmp_path / "cache") not in [s.get("ECGKIT_CACHE") for s in settings]
+
+
+def test_a_notebook_whose_process_dies_is_a_sentence(tmp_path, monkeypatch):
+    """As when the system takes it for lack of memory."""
+    (tmp_path / "notebooks").mkdir()
+    cells = ["x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "print('after')"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbformat.write(notebook, tmp_path / "notebooks" / "00_start_here.ipynb")
+    monkeypatch.setattr(runtime, "project_root", lambda: tmp_path)
+    config = KitConfig.from_params({"preset": "tiny"})
+    said = execute("00_start_here", config, {}, tmp_path / "run" / "00_start_here")
+    assert said.startswith("00_start_here") and "its process ended before its last cell" in said
+    assert "memory" in said and "run the same command again" in said
+    assert not left_in(tmp_path) and not list(tmp_path.rglob("*part*"))
 
 
 # --- other processes ------------------------------------------------------------------------------
