@@ -27,7 +27,7 @@ def _share_of(questions, answer: str) -> float:
     tolerance=0.005,
     unit="a share from 0 to 1",
     why="A model that has never seen an ECG reaches this; the commonest answer of each template, "
-    "in section 5, does better still. A score without such a number beside it says nothing.",
+    "in section 5, does at least as well. A score without such a number beside it says nothing.",
     hints=(
         'Take the rows of `questions.table` whose `question_type` is "single-verify". What share '
         'of their answers is `["no"]`?',

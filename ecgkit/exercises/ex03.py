@@ -60,8 +60,8 @@ def share_of_the_telling(fusion, blind):
     "how many times wider the interval over patients is than one that takes every question for "
     "independent",
     tolerance=0.1,
-    why="Questions about one ECG stand or fall together, so the number of patients counts, not "
-    "that of questions. An interval over questions would claim more than was seen.",
+    why="Questions about one ECG tend to stand or fall together, so patients count, not "
+    "questions. An interval over questions would claim more than was seen.",
     hints=(
         "For n independent questions of which a share p is right, a 95 % interval is "
         "2 * 1.96 * sqrt(p * (1 - p) / n) wide. How wide is the one in `overall`?",
