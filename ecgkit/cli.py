@@ -131,7 +131,8 @@ def _run(args) -> int:
 
         params = _with_whole_paths(params)
         out = params.pop("OUT", "")
-        return run_sweep(args.notebooks, args.sweep, params, out, args.force, args.jobs)
+        return run_sweep(args.notebooks, args.sweep, params, out, args.force, args.jobs,
+                         budget_min=args.budget)
     params = {"PRESET": "demo", "DATA": "synthetic"} | params
     return _execute(args.notebooks, params, args.force, args.jobs, args.budget)
 

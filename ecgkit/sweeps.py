@@ -21,12 +21,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from ecgkit import __version__, runner, runs, runtime
+from ecgkit import __version__, runner, runner_lock, runs, runtime
 from ecgkit.config import KitConfig
 from ecgkit.sweep_file import Point, read_sweep
 from ecgkit.types import ConfigError, KitError
 
 RECORD = "sweep.json"
+OUT_OF_TIME = "not run: budget used"
 # Settings that decide which recordings are stored, under which key.
 INPUTS = ("data", "ecgqa", "more_data", "fs", "seconds", "cohort_size", "cohort_seed", "prevalence")
 INPUTS += ("sample", "fraction", "sample_seed", "accept")
@@ -36,14 +37,18 @@ EVALUATION = "05_esi_evaluation"
 def run_sweep(
     names: Sequence[str], file: str | Path, given: Mapping[str, object], out: str = "",
     force: bool = False, jobs: int = 1, command: Callable | None = None,
+    budget_min: float | None = None,
 ) -> int:
     """Runs notebooks `names` at every point of `file` into `out`/<point> ('' = runs/<file's stem>).
 
     `given` are the command line's parameters, `jobs` how many points run at a time, sharing the
     cores. `command(names, point, folder, force)` makes a point's command line (the default runs
-    `ecgkit run`). Returns 0, or 1 when a point failed: the others run all the same.
+    `ecgkit run`). Once `budget_min` minutes are used no point starts, and trainings stop where they
+    can go on. Returns 0; 1 when a point failed (the others run all the same); 3 when points are
+    left out for the budget alone.
     Raises ConfigError or DataError before anything runs: a file that cannot be read, an unknown
-    parameter, two points of one name, a value of the wrong type, unusable data.
+    parameter, two points of one name, a value of the wrong type, unusable data, a folder that
+    another process is writing to.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; run at least one point at a time.")
@@ -53,13 +58,15 @@ def run_sweep(
     points = read_sweep(file, given)
     configs = check_points(points, names)
     folder = runtime.project_root() / (out or f"runs/{Path(file).stem}")
-    folder.mkdir(parents=True, exist_ok=True)
-    record = _open_record(folder, file, names, points, jobs)
-    print(f"{len(points)} points · {', '.join(names)} · {jobs} at a time · to {folder}", flush=True)
-    command = command or point_command
-    for batch, n in _batches(points, configs, jobs):
-        _run_batch(batch, n, names, folder, force, command, record)
-    return _finish(folder, record, names)
+    budget = runtime.Budget(None if budget_min is None else 60 * budget_min)
+    with runner_lock.holding(folder):
+        record = _open_record(folder, file, names, points, jobs)
+        print(f"{len(points)} points · {', '.join(names)} · {jobs} at a time · to {folder}",
+              flush=True)
+        command = command or point_command
+        for batch, n in _batches(points, configs, jobs):
+            _run_batch(batch, n, names, folder, force, command, record, budget)
+        return _finish(folder, record, names)
 
 
 # --- before anything runs -------------------------------------------------------------------------
@@ -101,10 +108,12 @@ def _batches(points, configs, jobs: int) -> list[tuple[list[Point], int]]:
 # --- running --------------------------------------------------------------------------------------
 
 
-def _run_batch(points, jobs, names, folder, force, command, record) -> None:
+def _run_batch(points, jobs, names, folder, force, command, record, budget) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {
-            pool.submit(_run_point, command(names, p, folder / p.name, force), p.name, jobs): p
+            pool.submit(
+                _run_point, command(names, p, folder / p.name, force), p.name, jobs, budget
+            ): p
             for p in points
         }
         try:
@@ -133,9 +142,13 @@ def point_command(names: Sequence[str], point: Point, folder: Path, force: bool)
     ]
 
 
-def _run_point(command: list[str], name: str, jobs: int) -> tuple[int, float, str]:
+def _run_point(command: list[str], name: str, jobs: int, budget) -> tuple[int, float, str]:
     """Runs a point's command, its lines marked by its name; (exit code, seconds, last line)."""
     started, last = time.monotonic(), ""
+    if budget.left() <= 0:
+        return runner.BUDGET, 0.0, ""
+    if budget.seconds is not None:
+        command = [*command, f"--budget={budget.left() / 60:.3f}"]
     # A point departs from the study on purpose: its claims are printed, they do not stop it.
     env = os.environ | {"PYTHONUNBUFFERED": "1", "ECGKIT_CLAIMS": "print"}
     if jobs > 1:
@@ -162,6 +175,8 @@ def _outcome(folder: Path, names, code: int, seconds: float, last: str) -> dict[
     if code == 0:
         same = all(entry["status"].startswith("skipped") for entry in entries)
         return {"status": "unchanged" if same else "ok", "seconds": round(seconds, 1), "error": ""}
+    if code == runner.BUDGET:
+        return {"status": OUT_OF_TIME, "seconds": round(seconds, 1), "error": ""}
     cells = [entry["cell"] for entry in entries if entry["cell"]] if code == 1 else []
     why = cells[0] if cells else last.removeprefix("ecgkit: ")
     if code < 0:
@@ -194,19 +209,27 @@ def _save_record(folder: Path, record: dict) -> None:
 
 def _finish(folder: Path, record: dict, names: Sequence[str]) -> int:
     """Draws what the run folders hold, prints what failed, returns the exit code."""
-    from ecgkit.reports import sweep_page
+    from ecgkit.reports import sweep_page, sweep_table
 
     drawn, table = {}, None
     if EVALUATION in names:
         from ecgkit.reports import esi_ablations, esi_ordering
 
         drawn, table = esi_ablations.save_figures(folder), esi_ordering.ordering_of(folder)
+    written = sweep_table.write_table(folder)
     page = sweep_page.build_page(folder, drawn, table)
     failed = {n: e["error"] for n, e in record["points"].items() if e["status"] == "failed"}
     seconds = sum(entry.get("seconds", 0) for entry in record["points"].values())
     n_points = len(record["points"])
-    print(f"{n_points - len(failed)} of {n_points} points ok in {seconds:.0f} s of run time")
+    left_out = [n for n, e in record["points"].items() if e["status"] == OUT_OF_TIME]
+    n_ok = n_points - len(failed) - len(left_out)
+    print(f"{n_ok} of {n_points} points ok in {seconds:.0f} s of run time")
     for name, error in failed.items():
         print(f"failed: {name}: {error}")
+    if left_out:
+        print(f"{OUT_OF_TIME}: {', '.join(left_out)}; run the same command again to go on.")
+    print(written)
     print(page)
-    return 1 if failed else 0
+    if failed:
+        return runner.FAILED
+    return runner.BUDGET if left_out else runner.DONE

@@ -135,7 +135,8 @@ def test_a_wrong_file_is_a_sentence_before_anything_runs(text, says, file, tmp_p
         (["04", "--sweep", "nowhere.yaml"], "no sweep file 'nowhere.yaml'"),
         (["--sweep", "sweeps/esi_tiny.yaml"], "needs the notebooks"),
         (["04", "--sweep", "sweeps/esi_tiny.yaml", "--jobs", "0"], "--jobs is 0"),
-        (["04", "--jobs", "2"], "--jobs counts the points"),
+        (["04", "--jobs", "0"], "--jobs is 0"),
+        (["04", "--budget", "0"], "--budget is 0"),
         (["04", "--sweep", "sweeps/esi_tiny.yaml", "--set", "N_STEP=3"], "N_STEPS"),
     ],
 )

@@ -80,7 +80,10 @@ def _points(folder: Path, record: dict) -> str:
             *(found.get(metric, "–") for metric in shown),
         ])  # fmt: skip
     words = [metric.replace("_", " ") for metric in shown]
-    return "<h2>Points</h2>" + page._table(["Point", "Changes", "Status", "Seconds", *words], rows)
+    whole = page._link("table.csv", "table.csv") if (folder / "table.csv").exists() else ""
+    below = f"<p>Every metric of every point: {whole}</p>" if whole else ""
+    table = page._table(["Point", "Changes", "Status", "Seconds", *words], rows)
+    return f"<h2>Points</h2>{table}{below}"
 
 
 def _failures(record: dict) -> str:
