@@ -146,8 +146,9 @@ def summary_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Results that this run measured: published beside ours, for reading."""
+    """Results that this run measured: published beside ours, a number printed twice shown once."""
     some = table[table["ours"].notna() & (table["kind"] == "result")]
+    some = some[(some["published"] == "") | ~some.duplicated(["system", "published", "ours"])]
     return pd.DataFrame({
         "System": some["system"], "Quantity": some["quantity"],
         "Published": [shown(p, s) for p, s in zip(some["published"], some["sd"])],

@@ -53,9 +53,8 @@ def headline(ledger: pd.DataFrame) -> str:
 
 
 def _results(ledger: pd.DataFrame) -> str:
-    """Results this run measured of which a published value is known, each once."""
+    """Results this run measured of which a published value is known."""
     some = headline_table(ledger[ledger["published"] != ""])
-    some = some.drop_duplicates(subset=["System", "Ours", "Published"])
     if some.empty:
         return ""
     rows = [[*row[:-1], (_SLUG[kind_of(row[-1])], row[-1])] for row in some.values.tolist()]
