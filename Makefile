@@ -26,7 +26,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo lab run plan test lint bench parity clean help
+.PHONY: setup demo lab run plan test lint bench parity docs clean help
 
 setup: $(VENV)/.core ## install the kit into .venv
 
@@ -65,6 +65,9 @@ bench: $(VENV)/.all ## time ours beside a plain way, check the simulator; REAL=p
 
 parity: $(VENV)/.core ## compare our models with the golden fixtures of the shared folder
 	$(BIN)/ecgkit parity
+
+docs: $(VENV)/.all ## render the API from its docstrings: runs/api/index.html
+	$(BIN)/pdoc --math --no-show-source --output-directory runs/api ecgkit '!ecgkit.__main__'
 
 clean: ## remove runs and caches (keeps .venv)
 	rm -rf runs data/cache .pytest_cache .ruff_cache

@@ -250,7 +250,8 @@ def test_import_of_a_folder_that_holds_none(capsys, tmp_path):
 # --- what the pages promise -----------------------------------------------------------------------
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "ecgkit").rglob("cards/*.md")]
+DATA_PAGE = ROOT / "docs" / "data.md"
+PAGES = [DATA_PAGE, ROOT / "data" / "README.md", *(ROOT / "ecgkit").rglob("cards/*.md")]
 
 
 def commands(page: Path) -> list[str]:
@@ -270,15 +271,15 @@ def test_every_command_of_a_page_parses(page):
         cli._parser().parse_args(argv)
 
 
-def test_readme_shows_every_verb():
-    verbs = {shlex.split(c)[2] for c in commands(ROOT / "README.md") if c.startswith("ecgkit data")}
+def test_the_page_on_data_shows_every_verb():
+    verbs = {shlex.split(c)[2] for c in commands(DATA_PAGE) if c.startswith("ecgkit data")}
     assert verbs >= set("list card fetch check preprocess synthesize map export import".split())
 
 
-def test_readme_table_agrees_with_the_cards():
-    readme = (ROOT / "README.md").read_text()
+def test_the_table_of_sources_agrees_with_the_cards():
+    page = DATA_PAGE.read_text()
     for name in cards.names():
-        row, facts = re.search(rf"^\| `{name}` .*$", readme, re.M)[0], cards.facts(name)
+        row, facts = re.search(rf"^\| `{name}` .*$", page, re.M)[0], cards.facts(name)
         if facts["access"] == "open":
             count = re.search(r"\d[\d,]{4,}", facts["records, patients"])[0]
             assert facts["licence"] in row and count in row
