@@ -146,7 +146,7 @@ def discrepancy_section(table: pd.DataFrame) -> str:
         parts.append(html.details(f"{system}: {len(some)} rows{note}", body))
     return (
         f"<h2>Where paper and code disagree</h2><p>{escape(words)}</p>"
-        + html.table(list(counts.columns), counts.values.tolist())
+        + html.table(list(counts.columns), counts.values.tolist(), stacked=True)
         + "".join(parts)
     )
 
