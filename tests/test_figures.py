@@ -1,10 +1,12 @@
 """Figures: the paper is metric, gaps and absent leads are drawn as such, estimators are right."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ecgkit.data import doctor, sources
 from ecgkit.reports import (
@@ -403,6 +405,16 @@ def test_figures_are_unknown_to_pyplot_and_alike():
     assert plt.get_fignums() == before
     style.use_style()
     assert not plt.rcParams["axes.spines.top"]
+
+
+def test_a_large_picture_is_made_small_and_keeps_its_colours():
+    page = paper.plot_ecg(record())
+    buffer, small = io.BytesIO(), style.small_png(page)
+    page.savefig(buffer, format="png", bbox_inches="tight")
+    before, after = (np.asarray(Image.open(b).convert("RGB"), int) for b in (
+        buffer, io.BytesIO(small)))  # fmt: skip
+    assert len(small) < len(buffer.getvalue()) / 2 and before.shape == after.shape
+    assert np.abs(before - after).max() <= 16
 
 
 def test_map_has_every_notebook_and_no_box_touches_another():

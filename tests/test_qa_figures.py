@@ -48,6 +48,25 @@ def test_pick_question_falls_back(questions):
     assert row["row2"] == -1
 
 
+def test_answer_rows_show_what_counts_and_what_is_true(questions):
+    kinds = ("single-verify", "single-choose", "single-query")
+    positions = [questions.index("train", kind)[0] for kind in kinds]
+    figure = qa_figures.plot_answer_rows(questions, positions)
+    [axes] = figure.axes
+    shade = axes.collections[0].get_array().reshape(len(positions), -1)[::-1]  # drawn from below
+    labels, mask = questions.labels(positions), questions.valid_mask(positions)
+    assert ((shade[:2] > 0).sum(axis=1) == mask[:2].sum(axis=1)).all()  # short lists are whole
+    assert ((shade == 2).sum(axis=1) == labels.sum(axis=1)).all()  # no true answer is cut off
+    assert shade.shape[1] <= 44
+
+
+def test_uses_counts_every_ecg():
+    figure = qa_figures.plot_uses(np.array([0, 3, 3, 12]), simulated=True)
+    [axes] = figure.axes
+    assert sum(bar.get_height() for bar in axes.patches) == 4
+    assert "simulated" in axes.get_title(loc="left") and axes.texts[0].get_text() == "mean 4.5"
+
+
 def test_join_of_another_layout(tmp_path):
     """A source without strat_fold; its folds and the refused recordings are in the figure."""
     config = KitConfig.from_params({"preset": "tiny", "fs": 500, "data": str(

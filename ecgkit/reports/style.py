@@ -143,7 +143,9 @@ def small_png(figure: Figure) -> bytes:
         return buffer.getvalue()
     whole = Image.open(buffer).convert("RGB")
     small = io.BytesIO()
-    whole.quantize(256, dither=Image.Dither.NONE).save(small, "png")
+    # Not median cut: it gives rare colours away, such as the upper end of a colour bar.
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    whole.quantize(256, method, dither=dither).save(small, "png")
     return small.getvalue()
 
 
