@@ -10,6 +10,10 @@ os.environ.setdefault("ECGKIT_BATCH", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("ECGKIT_TENSORBOARD", "0")
 
+if os.environ.get("PYTEST_XDIST_WORKER"):  # several workers with several threads get in each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # other's way: thirty times slower
+
+import chromium  # noqa: E402
 import pytest  # noqa: E402
 
 from ecgkit import runtime  # noqa: E402
@@ -22,6 +26,13 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["ECGKIT_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture
+def without_browser() -> None:
+    """For what tests/browser checks too, and more, where there is a browser."""
+    if chromium.find()[0]:
+        pytest.skip("tests/browser runs every cell of every notebook in JupyterLab")
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +53,12 @@ def tiny_cohort(tiny_config):
     from ecgkit.data.cohort import open_cohort
 
     return open_cohort(tiny_config)
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter):

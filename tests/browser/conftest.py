@@ -1,13 +1,13 @@
 """A browser, a JupyterLab and the notebooks in it, each started once for the tests of this folder.
 
-The browser is Debian's chromium. Where it is absent these tests skip and say so; with
-ECGKIT_NEED_BROWSER=1, as `.ci/run` sets it, they fail instead.
+Where there is no browser these tests skip and say so; with ECGKIT_NEED_BROWSER=1, as `.ci/run`
+sets it, they fail instead.
 """
 
 import os
-import shutil
 from pathlib import Path
 
+import chromium
 import pytest
 
 from ecgkit.config import RUNNABLE
@@ -21,12 +21,6 @@ ARGUMENTS = (
 )
 
 
-def missing(what: str) -> None:
-    """Skips, or fails where a browser was asked for."""
-    reason = f"{what}; the notebooks are not opened in a browser"
-    (pytest.fail if os.environ.get("ECGKIT_NEED_BROWSER") else pytest.skip)(reason)
-
-
 @pytest.fixture(scope="session")
 def pictures() -> Path:
     folder = ROOT / "runs" / "browser"
@@ -36,16 +30,15 @@ def pictures() -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    path = os.environ.get("ECGKIT_CHROMIUM") or shutil.which("chromium")
+    path, reason = chromium.find()
     if not path:
-        missing("chromium is not installed (apt-get install chromium, or set ECGKIT_CHROMIUM)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed (pip install 'ecgkit[browser]')")
+        stop = pytest.fail if os.environ.get("ECGKIT_NEED_BROWSER") else pytest.skip
+        stop(f"{reason}; the notebooks are not opened in a browser")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS)) as chromium:
-            yield chromium
+        with playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS)) as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
