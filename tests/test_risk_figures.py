@@ -214,7 +214,7 @@ def test_what_if_page_bears_the_mark_of_its_scorer(scorer, tiny_cohort):
 
 
 def test_original_stays_behind_the_changed_curve(scorer, tiny_cohort):
-    page = risk_page.RiskPage(scorer, tiny_cohort.record(3))
+    page = risk_page.RiskPage(scorer, risk_page.Reading.of(scorer, tiny_cohort.record(3)))
     page.update(Change())
     assert not len(page.curve.get_xdata())
     page.update(Change(silent=LEADS[:6]))
@@ -229,11 +229,25 @@ def test_original_stays_behind_the_changed_curve(scorer, tiny_cohort):
 def test_a_strip_is_one_page(scorer, tiny_cohort):
     """A network of strips: the ECG itself carries the attention, and every pixel may move."""
     record = tiny_cohort.record(3)
-    page = risk_page.RiskPage(scorer, record)
-    assert page.still_png()[:4] == page.png()[:4] == b"\x89PNG"
+    page = risk_page.RiskPage(scorer, risk_page.Reading.of(scorer, record))
+    assert page.png()[:4] == b"\x89PNG"
     strips = risk_files.dataclasses.replace(scorer, kind="strip", n_samples=1000)
     shown = strips.shown(record)
     assert shown.shape == (12, 1000) and np.allclose(shown, record.signal, atol=1e-6)
+
+
+def test_a_page_turned_to_another_patient_is_that_patients_page(scorer, tiny_cohort):
+    """The widget draws one layout once; what it then shows of a patient must be his alone."""
+    first, second = (risk_page.Reading.of(scorer, tiny_cohort.record(row)) for row in (3, 4))
+    room = {"whole": False, "room": (-2.9, 2.9)}  # so that both fit one layout
+    own, turned = (risk_page.RiskPage(scorer, one, **room) for one in (second, first))
+    turned.update(Change(silent=("V6",)))
+    turned.png()
+    assert turned.turn_to(second)
+    for page in (own, turned):
+        page.update(Change(scaled=("II",), factor=2.0))
+    assert turned.png() == own.png() and turned.sentences() == own.sentences()
+    assert not risk_page.RiskPage(scorer, first).turn_to(second)  # a whole page holds the ECG
 
 
 def test_widget_updates_picture_and_words(widget):

@@ -10,21 +10,31 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from ecgkit.reports import paper, style
 from ecgkit.reports.frozen import Frozen
 from ecgkit.types import ECGRecord
 
 ROOM = (-1.3, 1.9)  # mV: rows of 35 mm
+ROOMS = (ROOM, (-2.3, 2.4), (-2.8, 2.9))  # rows of 35, 50 and 60 mm, the highest there are
 DPI = 80
 
 
 def page_png(
-    record: ECGRecord, title: str = "", leads: tuple[str, ...] = (), dpi: float = DPI
+    record: ECGRecord, title: str = "", leads: tuple[str, ...] = (), dpi: float = DPI,
+    even: bool = False,
 ) -> tuple[bytes, str]:
     """The page of `paper.draw_page` as a PNG, and its caption. Raises DataError for a record that
     is too short for a page.
+
+    `even`: all rows of one height out of three, so that three layouts are enough for any record:
+    quicker where much else is to be done, but higher.
     """
-    page = paper.lay_out(record, leads=leads, room=ROOM)
+    low, high = np.nanmin(record.signal, initial=0), np.nanmax(record.signal, initial=0)
+    fitting = [room for room in ROOMS if room[0] <= low and high <= room[1]]
+    room = [*fitting, ROOMS[-1]][0] if even else ROOM
+    page = paper.lay_out(record, leads=leads, room=room)
     absent = tuple(panel.lead for panel in page.panels if panel.lead not in record.leads)
     return _sheet(page, absent, dpi).png(record, title), paper.caption(record)
 

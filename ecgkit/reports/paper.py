@@ -241,7 +241,7 @@ def _draw_label(axes: Axes, page: Page, panel: Panel, absent: bool) -> None:
     colour = style.MUTED if absent else style.INK
     box = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
     axes.text(panel.x + 1, panel.y + 0.8 * page.gain, label, fontsize=9, weight="bold",
-              color=colour, va="bottom", zorder=3, bbox=box)
+              color=colour, va="bottom", zorder=3, bbox=box, gid=f"name {panel.lead}")
     if panel.start > 0:
         axes.plot([panel.x] * 2, [panel.y - 2, panel.y + 2], color=style.TRACE, lw=0.9, zorder=3)
 

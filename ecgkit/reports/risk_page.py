@@ -6,15 +6,17 @@ Shape letters: C leads, T samples, N time tokens.
 
 Usage:
     plot_what_if(scorer, record, Change(silent=("V6",)), report="Normal ECG")
-    page = RiskPage(scorer, record, report); page.update(change); page.png()
+    page = RiskPage(scorer, Reading.of(scorer, record)); page.update(change); page.png()
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import textwrap
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from ecgkit.reports import paper, risk_paper, style
@@ -39,23 +41,61 @@ def plot_what_if(
     Marked "simulated outcomes" where the scorer learnt from such. Raises DataError where the record
     cannot be read.
     """
-    page = RiskPage(scorer, record, report, title)
+    page = RiskPage(scorer, Reading.of(scorer, record), report, title)
     page.update(change or Change())
     return page.figure
 
 
-class RiskPage:
-    """The figure of one record, its replies `before` and `now`, and a quick `png` of it."""
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A record as the network reads it: input `x` (C, T), its `reply`, and `beat`, what is drawn of
+    it.
+    """
 
-    def __init__(self, scorer: RiskScorer, record: ECGRecord, report: str = "", title: str = ""):
-        self.scorer, self.record, self.report = scorer, record, report
-        self.x = scorer.input_of(record)
-        note = scorer.spec.about(record)
-        self.before = self.now = scorer.score_input(self.x, note)
-        self.read = ECGRecord(scorer.shown(record), scorer.spec.fs, scorer.spec.leads)
+    record: ECGRecord
+    x: torch.Tensor
+    reply: RiskReply
+    beat: ECGRecord
+
+    @classmethod
+    def of(cls, scorer: RiskScorer, record: ECGRecord) -> Reading:
+        """Raises DataError where the record cannot be read."""
+        x = scorer.input_of(record)
+        beat = ECGRecord(scorer.shown(record), scorer.spec.fs, scorer.spec.leads)
+        return cls(record, x, scorer.score_input(x, scorer.spec.about(record)), beat)
+
+
+class RiskPage:
+    """The figure of one reading, its replies `before` and `now`, and a quick `png` of it.
+
+    `whole`: with the ECG above and its `report` beside it, as `plot_what_if` shows it; else only
+    what a change moves, which then may turn to other readings of the same layout. `room`: as in
+    `paper.lay_out`.
+    """
+
+    def __init__(self, scorer: RiskScorer, reading: Reading, report: str = "", title: str = "",
+                 whole: bool = True, room: tuple[float, float] = paper.NO_ROOM):  # fmt: skip
+        self.scorer, self.moving, self._room, self._whole = scorer, [], room, whole
+        self._take(reading)
         self.year = min(5, int(self.before.years[-1])) or float(self.before.years[-1])
-        self.moving = []
-        self._draw(title or f"ECG {record.ecg_id}")
+        self._draw(title or f"ECG {reading.record.ecg_id}", report)
+
+    def _take(self, reading: Reading) -> None:
+        self.record, self.x, self.read = reading.record, reading.x, reading.beat
+        self.before = self.now = reading.reply
+
+    def turn_to(self, reading: Reading) -> bool:
+        """Shows another reading, as recorded; False where its beats need another layout."""
+        if self._whole or not risk_paper.is_beat(reading.beat):
+            return False
+        if risk_paper.page_of(reading.beat, self._room) != self._layout:
+            return False
+        self._take(reading)
+        for panel, line in self._recorded:
+            line.set_data(*paper.points(self._layout, panel, self.read))
+        self.first.set_data(self.before.years, self.before.survival)
+        self.update(Change())
+        return True
 
     def update(self, change: Change) -> RiskReply:
         """Applies a change to the record as it was read; moves curve, beat, attention, words."""
@@ -65,8 +105,8 @@ class RiskPage:
         self.change = change
         survival = [] if change.nothing else self.now.survival
         self.curve.set_data(self.now.years if len(survival) else [], survival)
-        self.words.set_text("\n".join(self.sentences()))
-        millivolt = change.of(_as_tensor(self.read.signal), leads, fs).numpy()
+        self.words.set_text("\n".join(self.sentences()) if self._whole else "")
+        millivolt = change.of(torch.tensor(self.read.signal), leads, fs).numpy()
         self._show_beat(change, millivolt)
         if self.now.time_attention is not None:
             scale = risk_paper.Excess.of(self.before.time_attention)
@@ -77,6 +117,10 @@ class RiskPage:
         return self.now
 
     def sentences(self) -> list[str]:
+        """`said` in lines short enough for the figure."""
+        return [line for text in self.said() for line in textwrap.wrap(text, _LETTERS - 8)]
+
+    def said(self) -> list[str]:
         """Risk by the year drawn and percentile, before and after."""
         was, now = self.before, self.now
         lines = [f"Risk by year {self.year:g}: {was.risk_at(self.year):.0%}, percentile "
@@ -85,15 +129,11 @@ class RiskPage:
             lines += [f"Risk by year {self.year:g}: {now.risk_at(self.year):.0%}, percentile "
                       f"{now.percentile:.0f} with {self.change.words()}",
                       f"Log risk {was.log_risk:+.2f} → {now.log_risk:+.2f}"]  # fmt: skip
-        return [line for text in lines for line in textwrap.wrap(text, _LETTERS - 8)]
+        return lines
 
     def png(self) -> bytes:
-        """The part that moves (the beat and the curve; of a strip the whole page) as a PNG."""
-        return self._frozen.png(self._split)
-
-    def still_png(self) -> bytes:
-        """The part above, the ECG and its report, which no change moves; empty for a strip."""
-        return self._frozen.png(0, self._split) if self._split else b""
+        """The figure as it is now, quickly."""
+        return self._frozen.png()
 
     @functools.cached_property
     def _frozen(self) -> Frozen:
@@ -102,33 +142,34 @@ class RiskPage:
     # --- drawn once -------------------------------------------------------------------------------
 
     @style.in_style
-    def _draw(self, title: str) -> None:
+    def _draw(self, title: str, report: str) -> None:
         """Above: the ECG and its report. Below: what is read of it, the curve, the words."""
-        read, title = risk_paper.page_of(self.read), mark_title(title, self.scorer.simulated)
+        title = mark_title(title, self.scorer.simulated)
+        read = self._layout = risk_paper.page_of(self.read, self._room)
         beat = risk_paper.is_beat(self.read)  # else the strip itself is what is read
-        own = risk_paper.page_of(self.record)
-        self._size = (max(own.width, read.width) + _SIDE_MM,
-                      read.height + (own.height if beat else 0))  # fmt: skip
+        above = risk_paper.page_of(self.record) if beat and self._whole else None
+        self._size = (max(read.width, above.width if above else 0) + _SIDE_MM,
+                      read.height + (above.height if above else 0))  # fmt: skip
         width, height = self._size
         self.figure, axes = style.bare_figure(width, height)
-        self._split = round((height - read.height) / 25.4 * _DPI)
-        if beat:
-            axes.set_position(self._box(own, read.height))
-            risk_paper.draw_on(axes, own, self.record)
-            risk_paper.headline(axes, own, self.record, title)
+        if above:
+            axes.set_position(self._box(above, read.height))
+            risk_paper.draw_on(axes, above, self.record)
+            risk_paper.headline(axes, above, self.record, title)
             axes = self.figure.add_axes(self._box(read, 0))
-            title = "What the network reads: the median beat"
         else:
             axes.set_position(self._box(read, 0))
-        self._draw_read(axes, read, title)
-        left = width - _SIDE_MM + 2
-        end = self._write_report(left, height - 4, room=13 if beat else 6)
-        top = read.height - 12 if beat else end - 8
-        self._draw_curve((left + 14, 42, _SIDE_MM - 24, top - 42))
+        self._draw_read(axes, read, "What the network reads: the median beat" if beat else title)
+        left, top = width - _SIDE_MM + 2, read.height - 12
+        if self._whole:
+            end = self._write_report(left, height - 4, report, room=13 if beat else 6)
+            top = top if beat else end - 8
+        bottom = 42 if self._whole else 16
+        self._draw_curve((left + 14, bottom, _SIDE_MM - 24, top - bottom))
         self.words = self._say(left, 29, "", fontsize=9)
-        note = textwrap.fill(self.before.note, _LETTERS)
-        self._say(left, 2, note, va="bottom", fontsize=8, color=style.MUTED)
-        self.moving.append(self.words)
+        if self._whole:  # else a widget says it beside the picture
+            note = textwrap.fill(self.before.note, _LETTERS)
+            self._say(left, 2, note, va="bottom", fontsize=8, color=style.MUTED)
         if self.scorer.simulated:
             watermark(self.figure)
 
@@ -143,7 +184,7 @@ class RiskPage:
         return (0, bottom / height, page.width / width, page.height / height)
 
     def _draw_read(self, axes, page: paper.Page, title: str) -> None:
-        risk_paper.draw_on(axes, page, self.read)
+        self._recorded = risk_paper.draw_on(axes, page, self.read)
         note = "attention painted behind the trace: bare paper is uniform or less"
         weights, self.meshes = self.before.time_attention, {}
         if weights is None:
@@ -157,11 +198,12 @@ class RiskPage:
             (line,) = axes.plot([], [], color=_CHANGED, linestyle="--", linewidth=1.3, zorder=6)
             x, y = page.x_of(panel, panel.stop) - 1.5, panel.top - 1.5
             tag = axes.text(x, y, "", ha="right", va="top", fontsize=8, color=_CHANGED,
-                            weight="bold", zorder=6)  # fmt: skip
+                            weight="bold", zorder=6, gid=f"tag {panel.lead}")  # fmt: skip
             self.traces.append((page, panel, line, tag))
         meshes = [mesh for pieces in self.meshes.values() for mesh, _ in pieces]
         # What lies over the paint has to be drawn anew with it.
-        self.moving += [*meshes, *sorted([*axes.lines, *axes.texts], key=lambda a: a.zorder)]
+        names = [text for text in axes.texts if str(text.get_gid()).startswith(("name", "tag"))]
+        self.moving += [*meshes, *sorted([*axes.lines, *names], key=lambda a: a.zorder)]
 
     def _show_beat(self, change: Change, millivolt: np.ndarray) -> None:
         """The changed trace over the recorded one, where it changed."""
@@ -176,10 +218,10 @@ class RiskPage:
             line.set_data(page.x_of(panel, np.arange(first, last) / fs) if changed else [], y)
             tag.set_text("silent" if silent else f"× {factor:g}" if factor != 1 else "")
 
-    def _write_report(self, left: float, y: float, room: int) -> float:
+    def _write_report(self, left: float, y: float, report: str, room: int) -> float:
         """At most `room` lines of the report below `y`; returns where they end, in mm."""
         self._say(left, y, "Structured report", fontsize=10, weight="bold")
-        lines = [part for line in self.report.splitlines() for part in textwrap.wrap(
+        lines = [part for line in report.splitlines() for part in textwrap.wrap(
             line, _LETTERS, subsequent_indent="   ")] or ["(none given)"]  # fmt: skip
         if len(lines) > room:
             lines = [*lines[: room - 1], f"and {len(lines) - room + 1} lines more"]
@@ -197,7 +239,8 @@ class RiskPage:
             free = min(float(curve[-1]), free - 0.07)
             ax.annotate(name, (years[-1], free), xytext=(-2, -2), textcoords="offset points",
                         ha="right", va="top", fontsize=7.5, color=style.MUTED)  # fmt: skip
-        ax.plot(years, self.before.survival, color=style.INK, linewidth=1.8, label="as recorded")
+        (self.first,) = ax.plot(years, self.before.survival, color=style.INK, linewidth=1.8,
+                                label="as recorded")  # fmt: skip
         (self.curve,) = ax.plot([], [], color=_CHANGED, linestyle=(0, (4, 1.5)), linewidth=2.2,
                                 label="changed")  # fmt: skip
         ax.axvline(self.year, color=style.MUTED, linewidth=0.6)
@@ -207,10 +250,4 @@ class RiskPage:
         ax.legend(loc="lower left", fontsize=8, title="grey: thirds of training patients",
                   title_fontsize=7.5, alignment="left")  # fmt: skip
         ax.grid(axis="y")
-        self.moving.append(self.curve)
-
-
-def _as_tensor(signal: np.ndarray):
-    import torch
-
-    return torch.from_numpy(np.array(signal))
+        self.moving += [self.first, self.curve]

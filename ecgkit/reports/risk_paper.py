@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ecgkit.reports import paper, style
 from ecgkit.types import ECGRecord
@@ -55,17 +56,20 @@ def page_of(record: ECGRecord, room: tuple[float, float] = paper.NO_ROOM) -> pap
     return paper.Page(width, height, GAIN, BEAT_SPEED, tuple(panels), tuple(rows))
 
 
-def draw_on(axes: Axes, page: paper.Page, record: ECGRecord) -> None:
-    """Squares, calibration pulses and traces, in mm; the axes' frame goes."""
+def draw_on(axes: Axes, page: paper.Page, record: ECGRecord) -> list[tuple[paper.Panel, Line2D]]:
+    """Squares, calibration pulses and traces, in mm; the axes' frame goes. Returns the traces."""
     axes.set(xlim=(0, page.width), ylim=(0, page.height))
     axes.set_axis_off()
     paper.draw_paper(axes, page, record.leads)
+    traces = []
     for panel in page.panels:
         if panel.lead in record.leads:
-            paper.draw_trace(axes, panel).set_data(*paper.points(page, panel, record))
+            traces.append((panel, paper.draw_trace(axes, panel)))
+            traces[-1][1].set_data(*paper.points(page, panel, record))
         if is_beat(record) and panel.x > page.panels[0].x:  # beats stand beside each other
             x, ends = panel.x, (panel.top - panel.height, panel.top)
             axes.plot([x, x], ends, color=style.MUTED, linewidth=0.6, linestyle=":", zorder=3)
+    return traces
 
 
 def headline(axes: Axes, page: paper.Page, record: ECGRecord, title: str, note: str = "") -> None:

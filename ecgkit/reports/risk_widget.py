@@ -10,20 +10,26 @@ Usage, as a cell's last expression:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from html import escape
 
+import numpy as np
+
 from ecgkit import runtime
-from ecgkit.reports.risk_page import RiskPage, plot_what_if
+from ecgkit.reports import risk_paper
+from ecgkit.reports.live_page import ROOMS, page_png
+from ecgkit.reports.risk_page import Reading, RiskPage, plot_what_if
+from ecgkit.reports.watermark import mark_title
 from ecgkit.reports.widget_base import Bench, labelled, picture
 from ecgkit.reports.widgets import steps
 from ecgkit.tasks.risk_files import RiskScorer
 from ecgkit.tasks.risk_whatif import Change
 from ecgkit.text.reports import render, structured_report
-from ecgkit.types import DataError
+from ecgkit.types import DataError, ECGRecord
 
-MOST_RECORDS, _KEPT = 200, 8
+MOST_RECORDS = 200
 SCALING = (
     "The network reads each lead z-scored: a taller ECG in mV is the same ECG to it. The factor "
     "here acts after that."
@@ -76,9 +82,35 @@ def most_read(scorer: RiskScorer, record) -> Change:
     return Change(silent=(scorer.spec.leads[int(weights.mean(0).argmax())],))
 
 
+def _blank_pages(scorer: RiskScorer, cohort, rows: Sequence[int]) -> list[RiskPage]:
+    """A page of each height, drawn before the first patient is shown; none where strips are read,
+    or nothing can be.
+    """
+    try:
+        reading = Reading.of(scorer, cohort.record(_first_readable(scorer, cohort, rows)[0]))
+    except DataError:
+        return []
+    if not risk_paper.is_beat(reading.beat):
+        return []
+    flat = ECGRecord(0 * reading.beat.signal, reading.beat.fs, reading.beat.leads)
+    reading = dataclasses.replace(reading, beat=flat)
+    pages = [RiskPage(scorer, reading, whole=False, room=room) for room in ROOMS]
+    for page, room in zip(pages, ROOMS, strict=True):
+        page.png()
+        high = np.full_like(reading.record.signal, room[1])
+        page_png(dataclasses.replace(reading.record, signal=high), even=True)
+    return pages
+
+
+def report_html(report: str) -> str:
+    """A structured report as escaped HTML."""
+    lines = "<br>".join(map(escape, report.splitlines())) or "(none given)"
+    return f"<p style='line-height: 1.3'><b>Structured report</b><br>{lines}</p>"
+
+
 class WhatIf(Bench):
     """The widgets of `what_if`: `menu`, `silent` by lead, `scaled`, `factor`, `shift`, `reset`; and
-    `still`, the picture above that no change moves.
+    `still` and `written`, the ECG and its report, which no change moves.
     """
 
     def __init__(self, scorer: RiskScorer, cohort, rows: Sequence[int], report):
@@ -86,7 +118,7 @@ class WhatIf(Bench):
 
         super().__init__("what-if")
         self.scorer, self.cohort, self.report, self.page = scorer, cohort, report, None
-        self._page_of = functools.lru_cache(maxsize=_KEPT)(self._draw)
+        self._pages = _blank_pages(scorer, cohort, rows)
         leads = scorer.spec.leads
         ids = cohort.table["ecg_id"].iloc[list(rows)]
         options = [(f"ECG {ecg_id}", row) for ecg_id, row in zip(ids, rows, strict=True)]
@@ -101,15 +133,16 @@ class WhatIf(Bench):
         self.factor = labelled(w.FloatSlider, "by factor", value=1.5, min=0.5, max=2.0, step=0.1)
         self.shift = labelled(w.IntSlider, "Shift (ms)", value=0, min=-100, max=100, step=10)
         self.reset = w.Button(description="As recorded", tooltip="Undo every change")
-        self.still = picture()
+        self.still, self.written = picture(), w.HTML()
         self.follow(self.menu, do=self.choose)
         self.follow(*self.silent.values(), self.scaled, self.factor, self.shift, do=self._changed)
         self.press(self.reset, self._undo)
         boxes = w.HBox([w.Label("Silence"), *self.silent.values()])
         first = w.HBox([self.menu, self.back, self.on, self.reset])
         words = w.HTML(f"<p style='line-height: 1.3'>{escape(SCALING)}</p>")
-        self.lay_out(first, boxes, w.HBox([self.scaled, self.factor]), self.shift, self.message,
-                     self.said, self.still, self.image, words, notice=scorer.caution())
+        scale = w.HBox([self.scaled, self.factor])
+        self.lay_out(first, boxes, scale, self.shift, self.message, self.said, self.image,
+                     self.written, self.still, words, notice=scorer.caution())
 
     def show(self) -> None:
         self.choose(self.menu.value)
@@ -126,23 +159,33 @@ class WhatIf(Bench):
         """Applies the controls to the patient shown."""
         if self.page is not None:
             self.page.update(self.change)
-            self.draw(self.page.png(), "\n".join(self.page.sentences()))
+            note = self.scorer.spec.about(self.page.record)
+            self.draw(self.page.png(), " · ".join([*self.page.said(), note]).strip(" ·"))
 
     def choose(self, row: int) -> None:
         """Shows another patient under the same changes; where that cannot be read, nothing but the
         reason.
         """
-        self.page, self.still.value = None, b""
+        self.page, self.still.value, self.written.value = None, b"", ""
         self.draw(b"", "")
-        self.page = self._page_of(row)
+        record = self.cohort.record(row)
+        self.page = self._page_of(Reading.of(self.scorer, record))
         self.update()
-        self.still.value = self.page.still_png()
+        if risk_paper.is_beat(self.page.read):
+            title = mark_title(f"ECG {record.ecg_id}", self.scorer.simulated)
+            self.still.value = page_png(record, title, even=True)[0]
+        self.written.value = report_html(self.report(row))
 
     def _changed(self, _) -> None:
         self.update()
 
-    def _draw(self, row: int) -> RiskPage:
-        return RiskPage(self.scorer, self.cohort.record(row), self.report(row))
+    def _page_of(self, reading: Reading) -> RiskPage:
+        """The first blank page that is high enough, turned to this reading; for a strip a new one.
+        """
+        for page in self._pages:
+            if page.turn_to(reading):
+                return page
+        return RiskPage(self.scorer, reading, whole=False)
 
     def _undo(self) -> None:
         with self.held():  # one drawing, not one per control
