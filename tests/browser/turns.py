@@ -12,6 +12,7 @@ BROWSER = [
     ("Record", DOWN), ("Next", PRESS), ("Previous", PRESS), ("Filter", DOWN), ("Leads", DOWN),
     ("Statement", DOWN), ("ECG id", {"write": "no such ECG"} | WORDS),
 ]  # fmt: skip
+ATTENTION = [("Words", DOWN), ("Layer", DOWN), ("Head", DOWN), ("Lead", DOWN)]
 
 TURNS: dict[str, dict[str, list[tuple[str, dict[str, str]]]]] = {
     "00_start_here": {"browser": [("Record", DOWN), ("Next", PRESS), ("Previous", PRESS)]},
@@ -23,11 +24,13 @@ TURNS: dict[str, dict[str, list[tuple[str, dict[str, str]]]]] = {
         ],
         "browser": BROWSER,
     },
+    "03_baselines": {"attention": ATTENTION},
     "05_esi_evaluation": {
         "zero-shot": [
             ("Record", DOWN), ("Next", PRESS),
             ("Your sentence", {"write": "The rhythm is irregular without P waves."}),
         ],
+        "attention": ATTENTION,
     },
     "06_few_shot_qa": {
         "ask": [
