@@ -12,7 +12,7 @@ from turns import TURNS
 from ecgkit.config import CONFIGS, RUNNABLE
 
 pytestmark = pytest.mark.slow
-RUN_S = 300  # what the slowest notebook may take in `tiny`, on a busy machine
+RUN_S = 600  # what the slowest notebook may take in `tiny`, on a busy machine
 FEWEST_FIGURES = 3
 NARROW = {"width": 760, "height": 900}  # of which the file list takes a third
 
