@@ -152,6 +152,18 @@ def test_a_run_writes_nothing_where_a_setting_holds_a_password(secrets, tmp_path
     assert not holding_secrets(tmp_path, printed="".join(capsys.readouterr()))
 
 
+def test_a_sweep_writes_nothing_where_a_setting_holds_a_password(secrets, tmp_path, capsys):
+    sweep = tmp_path / "sweep.yaml"
+    url = f"https://me:{PASSWORD}@example.com/v1"
+    sweep.write_text(f"base: {{PRESET: tiny, LLM_MODEL: m}}\ngrid: {{LLM_URL: ['{url}']}}\n")
+    out = tmp_path / "out"
+    assert cli.main(["run", "06", "--sweep", str(sweep), "--out", str(out)]) == 2
+    sweep.unlink()
+    printed = "".join(capsys.readouterr())
+    assert "LLM_URL holds a user name" in printed
+    assert not holding_secrets(tmp_path, printed=printed)
+
+
 def test_mirrors_with_a_password_are_refused(tmp_path, capsys):
     mirror = f"https://me:{PASSWORD}@example.com"
     assert cli.main(["data", "fetch", "ptbxl", "--mirror", mirror, "--out", str(tmp_path)]) == 2
