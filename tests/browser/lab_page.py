@@ -151,12 +151,17 @@ class LabWidget:
         return control.evaluate("e => e.outerHTML.slice(0, 200)")
 
     def cut_off(self) -> list[str]:
-        """Controls that end to the right of the cell that holds them."""
+        """Controls and pictures that end to the right of the cell that holds them."""
         edge = "e => e.getBoundingClientRect().right"
         right = self.root.locator(f"xpath=ancestor::*[contains(@class, '{OUTPUT[1:]}')][1]")
         limit = right.evaluate(edge) + 1
-        controls = self.root.locator(CONTROLS).locator("visible=true").all()
-        return [self._name(control) for control in controls if control.evaluate(edge) > limit]
+        shown = self.root.locator(f"{CONTROLS}, img").locator("visible=true").all()
+        return [self._name(one) for one in shown if one.evaluate(edge) > limit]
 
     def screenshot(self, path: Path) -> None:
+        """The whole widget, in a window as tall as it takes."""
+        before = self.page.viewport_size
+        tall = round(self.root.bounding_box()["height"])
+        self.page.set_viewport_size(before | {"height": max(before["height"], tall + 300)})
         self.root.screenshot(path=path)
+        self.page.set_viewport_size(before)

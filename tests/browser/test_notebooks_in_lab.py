@@ -39,7 +39,7 @@ def test_notebook_runs_and_its_widgets_follow_the_keyboard(name, opened, page, p
     widgets, turns = notebook.widgets(), TURNS.get(name, {})
     assert list(widgets) == list(turns)
     for which, widget in widgets.items():
-        assert not widget.unreached()
+        assert not widget.unreached() and not widget.cut_off()
         for control, how in turns[which]:
             widget.turn(control, **how)
         widget.screenshot(pictures / f"{name}_{which}.png")
