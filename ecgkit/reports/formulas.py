@@ -1,53 +1,61 @@
-"""Formulas of an executed notebook as MathML, which browsers draw by themselves.
+"""Formulas that show without a network: TeX in markdown becomes MathML, which browsers draw.
 
-nbconvert leaves `$...$` to a script from the network, so that a page read offline shows raw TeX.
+Exported pages otherwise load MathJax from the net, and show raw TeX behind a firewall.
 
 Usage:
-    body = export_with_mathml(notebook, lambda book: HTMLExporter().from_notebook_node(book)[0])
+    html = export(HTMLExporter(embed_images=True), notebook)
 """
 
 from __future__ import annotations
 
-import copy
+import importlib.util
 import re
-from collections.abc import Callable
+import uuid
 
-# Code first, so that a dollar inside it is none; then display formulas, then those in a line.
-_PART = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|(?<![\\$\w])"
-                   r"\$(?P<line>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?![\w$])", re.DOTALL)  # fmt: skip
-_PLACE = "ecgkit-formula-{}-stands-here"
+_CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+_TEX = re.compile(
+    r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?=\S)(?P<inline>[^$\n]+?)(?<=\S)\$(?!\w)", re.DOTALL
+)
 
 
-def export_with_mathml(notebook, export: Callable[[object], str]) -> str:
-    """`export(notebook)`, an HTML page, with the formulas of markdown cells as MathML.
+def export(exporter, notebook) -> str:
+    """The page nbconvert's `exporter` makes of `notebook`, formulas of markdown cells in MathML.
 
-    The exporter strips MathML from markdown, so it sees a name for each formula, which the page
-    then has exchanged. A formula that cannot be turned, and every one where latex2mathml is not
-    installed, stays TeX.
+    A formula that cannot be read stays TeX, as do all where latex2mathml is not installed.
     """
-    notebook, drawn = copy.deepcopy(notebook), []
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            cell["source"] = _PART.sub(lambda found: _place(found, drawn), cell["source"])
-    page = export(notebook)
-    return re.sub(_PLACE.format(r"(\d+)"), lambda found: drawn[int(found[1])], page)
+    formulas: dict[str, str] = {}
+    if importlib.util.find_spec("latex2mathml"):
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = set_aside(cell.source, formulas)
+    body, _ = exporter.from_notebook_node(notebook)
+    return re.sub("|".join(formulas) or r"(?!)", lambda found: formulas[found[0]], body)
 
 
-def _place(found: re.Match, drawn: list[str]) -> str:
-    """What stands in the markdown in place of a match; its MathML is added to `drawn`."""
-    tex = found["block"] or found["line"]
-    mathml = "" if found["code"] else to_mathml(tex, bool(found["block"]))
-    if not mathml:
-        return found[0]
-    drawn.append(mathml)
-    return _PLACE.format(len(drawn) - 1)
+def set_aside(markdown: str, formulas: dict[str, str]) -> str:
+    """`markdown` with a word of its own for every `$...$` and `$$...$$` outside code.
+
+    nbconvert takes HTML in markdown apart tag by tag, which MathML does not survive; so its MathML
+    goes to `formulas` under that word, and takes its place in the finished page.
+    """
+
+    def one(found: re.Match) -> str:
+        mathml = to_mathml(found["block"] or found["inline"], bool(found["block"]))
+        if not mathml:
+            return found[0]
+        word = f"formula{uuid.uuid4().hex}"
+        formulas[word] = mathml
+        return word
+
+    parts = _CODE.split(markdown)
+    return "".join(part if i % 2 else _TEX.sub(one, part) for i, part in enumerate(parts))
 
 
 def to_mathml(tex: str, block: bool = False) -> str:
-    """One formula without its dollars; "" where it cannot be turned."""
-    try:
-        from latex2mathml.converter import convert
+    """One formula as a `<math>` element; '' where it cannot be read."""
+    from latex2mathml.converter import convert
 
-        return convert(tex, display="block" if block else "inline")
-    except Exception:  # noqa: BLE001 - not installed, or one of its errors, which share no parent
+    try:
+        return convert(tex.strip(), display="block" if block else "inline")
+    except Exception:  # its parser raises many kinds; the reader then sees the TeX
         return ""
