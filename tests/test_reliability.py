@@ -4,13 +4,18 @@ a sentence, and no half file.
 
 import contextlib
 import errno
+import io
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
@@ -23,6 +28,7 @@ from ecgkit import disk, runtime
 from ecgkit.config import KitConfig
 from ecgkit.data.cohort import open_cohort
 from ecgkit.data.ecgqa import open_questions
+from ecgkit.data.fetch import fetch
 from ecgkit.models import saving
 from ecgkit.models.ecg_encoders import encoder_for, save_encoder
 from ecgkit.models.se_wrn import SEWideResNet
@@ -369,6 +375,43 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     for process in (holder, waiter):
         process.kill()
         process.communicate()
+
+
+class Slow(ThreadingHTTPServer):
+    """Serves one .zip in four pieces, a little time between them."""
+
+    def __init__(self, content: bytes):
+        requests = self.requests = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                requests.append(self.path)
+                self.send_response(200)
+                self.send_header("ETag", '"1"')
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                for part in np.array_split(np.frombuffer(content, np.uint8), 4):
+                    self.wfile.write(part.tobytes())
+                    time.sleep(0.1)
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+
+def test_two_fetches_of_one_file_take_turns(tmp_path, capsys):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("ecg-qa/a.json", np.random.default_rng(0).bytes(200_000))
+    with Slow(data.getvalue()) as server, ThreadPoolExecutor(3) as pool:
+        mirror = f"http://127.0.0.1:{server.server_port}"
+        paths = set(pool.map(lambda _: fetch("ecg-qa", tmp_path, mirror), range(3)))
+        server.shutdown()
+    assert paths == {tmp_path / "ecg-qa.zip"} and len(server.requests) == 1
+    assert paths.pop().read_bytes() == data.getvalue() and os.listdir(tmp_path) == ["ecg-qa.zip"]
+    assert "Another process is fetching ecg-qa; waiting for it." in capsys.readouterr().out
 
 
 # --- data that may not be written to --------------------------------------------------------------

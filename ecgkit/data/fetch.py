@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ecgkit import runtime
+from ecgkit.config import short_hash
 from ecgkit.data.download import CHUNK, NO_ROOM, SPARE, download, read_url, sha256, with_mirror
 from ecgkit.types import DataError
 
@@ -120,6 +121,13 @@ def fetch(name: str, out: str | Path = "", mirror: str = "") -> Path:
         )
     what = DOWNLOADS[name]
     target = _folder(out) / what.file
+    # Two of them would add to the same half file.
+    lock = runtime.cache_dir() / "fetching" / short_hash([str(target.resolve())])
+    with runtime.one_at_a_time(lock, f"fetching {name}"):
+        return _fetch_now(name, what, target, mirror)
+
+
+def _fetch_now(name: str, what: Download, target: Path, mirror: str) -> Path:
     if what.folder:
         return _fetch_folder(name, what, target, mirror)
     sums = read_url(with_mirror(what.sums, mirror)) if what.sums else None
