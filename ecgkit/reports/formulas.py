@@ -3,7 +3,7 @@
 Exported pages otherwise load MathJax from the net, and show raw TeX behind a firewall.
 
 Usage:
-    html = export(HTMLExporter(embed_images=True), notebook)
+    html = export(HTMLExporter(embed_images=True), notebook, "03_baselines")
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _TEX = re.compile(
 )
 
 
-def export(exporter, notebook) -> str:
+def export(exporter, notebook, title: str = "Notebook") -> str:
     """The page nbconvert's `exporter` makes of `notebook`, formulas of markdown cells in MathML.
 
-    A formula that cannot be read stays TeX, as do all where latex2mathml is not installed.
+    `title` is that of the browser's window. A formula that cannot be read stays TeX, as do all where latex2mathml is not installed.
     """
     formulas: dict[str, str] = {}
     if importlib.util.find_spec("latex2mathml"):
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = set_aside(cell.source, formulas)
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
     return re.sub("|".join(formulas) or r"(?!)", lambda found: formulas[found[0]], body)
 
 
