@@ -27,7 +27,7 @@ from ecgkit.reports import (
 from ecgkit.tasks import attention_maps, caption_attention, look_inside, zero_shot
 from ecgkit.types import LEADS, DataError, ModelError
 
-STANDARD = (w.Dropdown, w.Text, w.IntSlider, w.FloatSlider, w.Checkbox, w.Button, w.SelectMultiple)
+STANDARD = (w.Dropdown, w.Text, w.IntSlider, w.FloatSlider, w.Checkbox, w.Button)
 SILENT = (w.HTML, w.Image, w.Label, w.VBox, w.HBox)  # nothing to operate
 
 
@@ -55,6 +55,10 @@ def check_for_everybody(view, name):
     assert all(one.tooltip is None for one in images)
     controls = [one for one in inside if not isinstance(one, SILENT)]
     assert controls and all(isinstance(one, STANDARD) for one in controls)
+    # A narrow window: what stands in a row goes under it, and nothing is wider than the window.
+    assert all(one.layout.flex_flow == "row wrap" for one in inside if isinstance(one, w.HBox))
+    assert all(one.layout.max_width == "100%" or int(one.layout.width[:-2] or 0) < 100
+               for one in controls if one.layout.width)  # fmt: skip
     assert all(one.description and one.tabbable is not False for one in controls)
     assert not any(getattr(one, "continuous_update", False) for one in controls)
     said = " ".join(one.value for one in inside if isinstance(one, w.HTML))
@@ -154,7 +158,8 @@ def test_record_browser_follows_its_controls(tiny_cohort, questions):
     ids = tiny_cohort.table["ecg_id"]
     follows(browser.image, [
         setting(browser.menu, 6), setting(browser.filter, "highpass"),
-        setting(browser.leads, ("II", "V1")), setting(browser.number, str(ids.iloc[50])),
+        setting(browser.leads["II"], True), setting(browser.leads["V1"], True),
+        setting(browser.number, str(ids.iloc[50])),
         browser.on.click,
     ])  # fmt: skip
     assert browser.row in (4, 5, 6) and "leads II, V1" in browser.said.value

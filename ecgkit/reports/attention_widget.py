@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ecgkit import runtime
 from ecgkit.reports import attention_figures
 from ecgkit.reports.attention_page import AttentionPage
-from ecgkit.reports.widget_base import Bench, labelled
+from ecgkit.reports.widget_base import Bench, beside, labelled
 from ecgkit.tasks.attention_maps import AttentionMaps
 from ecgkit.types import DataError
 
@@ -58,8 +58,8 @@ class AttentionExplorer(Bench):
         self.scale = labelled(w.Dropdown, "Colour up to", options=scales)
         self.follow(self.which, self.layer, self.head, self.lead, self.weigh, self.scale)
         self.lay_out(
-            self.which, w.HBox([self.layer, self.head, self.lead]),
-            w.HBox([self.weigh, self.scale]), self.message, self.said, self.image,
+            self.which, beside(self.layer, self.head, self.lead),
+            beside(self.weigh, self.scale), self.message, self.said, self.image,
         )  # fmt: skip
 
     def show(self) -> None:

@@ -1,6 +1,6 @@
 """Ask this ECG: pick a record or name a file of your own, type a question, see answer and shares.
 
-Everything is reached with the keyboard (Tab, arrows, Enter), and every bar carries its number. In a
+Everything is reached with the keyboard, and every bar carries its number. In a
 batch run the widget is a static figure of the first question.
 
 Usage, as a cell's last expression:
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from ecgkit import runtime
 from ecgkit.reports import paper, style
 from ecgkit.reports.live_page import page_png
-from ecgkit.reports.widget_base import Bench, labelled
+from ecgkit.reports.widget_base import Bench, beside, labelled
 from ecgkit.types import NOT_FOR_DIAGNOSIS, DataError, ECGRecord
 
 MOST_CANDIDATES, MOST_RECORDS, MOST_EXAMPLES = 8, 200, 200
@@ -153,7 +153,7 @@ class AskWidget(Bench):
         self.follow(self.question, do=lambda _: self.ask())
         self.follow(self.file, self.fs, self.leads, self.units, do=lambda _: self._show_file())
         self.press(self.ask_button, self.ask)
-        own = w.VBox([self.file, w.HBox([self.fs, self.leads, self.units])])
+        own = w.VBox([self.file, beside(self.fs, self.leads, self.units)])
         top = w.VBox([self.menu, self.question, self.examples, self.ask_button])
         self.lay_out(top, own, self.message, self.reply, self.said, self.image,
                      notice="Trained on simulated data." if answerer.simulated else "")

@@ -1,6 +1,6 @@
 """A browser of a cohort's recordings on paper, with their codes and, if given, their questions.
 
-Everything is reached with the keyboard (Tab, arrows, Enter). In a batch run it is a static figure
+Everything is reached with the keyboard. In a batch run it is a static figure
 of the first recording.
 
 Usage, as a cell's last expression:
@@ -20,11 +20,11 @@ from ecgkit import runtime
 from ecgkit import signal as sig
 from ecgkit.reports import record_page, style
 from ecgkit.reports.live_page import page_png
-from ecgkit.reports.widget_base import Bench, labelled
+from ecgkit.reports.widget_base import Bench, beside, labelled, lead_boxes
 from ecgkit.reports.widgets import steps
 from ecgkit.types import LEADS, DataError
 
-_TWELVE, _ANY = "all twelve", ""
+_ANY = ""
 _MOST_QUESTIONS = 40
 
 
@@ -87,18 +87,18 @@ class RecordBrowser(Bench):
         self.number = labelled(w.Text, "ECG id", "230px", placeholder="a number, then Enter")
         kinds = [(sig.filter_words(kind), kind) for kind in sig.FILTERS]
         self.filter = labelled(w.Dropdown, "Filter", options=kinds, value=filter)
-        self.leads = labelled(w.SelectMultiple, "Leads", "200px", options=(_TWELVE, *LEADS),
-                              value=tuple(leads) or (_TWELVE,), rows=13)  # fmt: skip
+        self.leads = lead_boxes(LEADS, leads, "Show lead")
         self.follow(self.statement, do=self._narrow)
         self.follow(self.menu, do=self.go)
         self.follow(self.number, do=self._search)
-        self.follow(self.filter, self.leads)
-        which = w.HBox([self.menu, self.back, self.on, self.number])
-        page = w.HBox([self.leads, self.image])
-        self.lay_out(self.statement, which, self.filter, self.message, self.said, page, self.text)
+        self.follow(self.filter, *self.leads.values())
+        which = beside(self.menu, self.back, self.on, self.number)
+        alone = beside(w.Label("Leads (none ticked: the 12-lead page)"), *self.leads.values())
+        self.lay_out(self.statement, which, self.filter, alone, self.message, self.said, self.image,
+                     self.text)  # fmt: skip
 
     def show(self) -> None:
-        leads = tuple(lead for lead in self.leads.value if lead != _TWELVE)
+        leads = tuple(lead for lead, box in self.leads.items() if box.value)
         record = record_page.filtered_record(self.cohort, self.row, self.filter.value)
         title = f"ECG {record.ecg_id}"
         codes = ", ".join(self.cohort.table["scp_codes"].iloc[self.row]) or "no codes"

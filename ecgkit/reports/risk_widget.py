@@ -1,6 +1,6 @@
 """What if: pick a patient, silence leads, scale one, shift the beat, and see the risk curve move.
 
-Everything is reached with the keyboard (Tab, Space, arrows), and the result is also said in words.
+Everything is reached with the keyboard, and the result is also said in words.
 In a batch run the widget is a static figure of the first patient that can be read, its most
 attended lead silent.
 
@@ -22,7 +22,7 @@ from ecgkit.reports import risk_paper
 from ecgkit.reports.live_page import ROOMS, page_png
 from ecgkit.reports.risk_page import Reading, RiskPage, plot_what_if
 from ecgkit.reports.watermark import mark_title
-from ecgkit.reports.widget_base import Bench, labelled, picture
+from ecgkit.reports.widget_base import Bench, beside, labelled, lead_boxes, picture
 from ecgkit.reports.widgets import steps
 from ecgkit.tasks.risk_files import RiskScorer
 from ecgkit.tasks.risk_whatif import Change
@@ -124,11 +124,7 @@ class WhatIf(Bench):
         options = [(f"ECG {ecg_id}", row) for ecg_id, row in zip(ids, rows, strict=True)]
         self.menu = labelled(w.Dropdown, "Patient", options=options)
         self.back, self.on = steps(self, self.menu)
-        thin = {"layout": {"width": "72px"}, "indent": False}
-        self.silent = {
-            lead: w.Checkbox(description=lead, tooltip=f"Silence lead {lead}", **thin)
-            for lead in leads
-        }
+        self.silent = lead_boxes(leads, (), "Silence lead")
         self.scaled = labelled(w.Dropdown, "Scale", "300px", options=["none", "all leads", *leads])
         self.factor = labelled(w.FloatSlider, "by factor", value=1.5, min=0.5, max=2.0, step=0.1)
         self.shift = labelled(w.IntSlider, "Shift (ms)", value=0, min=-100, max=100, step=10)
@@ -137,10 +133,10 @@ class WhatIf(Bench):
         self.follow(self.menu, do=self.choose)
         self.follow(*self.silent.values(), self.scaled, self.factor, self.shift, do=self._changed)
         self.press(self.reset, self._undo)
-        boxes = w.HBox([w.Label("Silence"), *self.silent.values()])
-        first = w.HBox([self.menu, self.back, self.on, self.reset])
+        boxes = beside(w.Label("Silence"), *self.silent.values())
+        first = beside(self.menu, self.back, self.on, self.reset)
         words = w.HTML(f"<p style='line-height: 1.3'>{escape(SCALING)}</p>")
-        scale = w.HBox([self.scaled, self.factor])
+        scale = beside(self.scaled, self.factor)
         self.lay_out(first, boxes, scale, self.shift, self.message, self.said, self.image,
                      self.written, self.still, words, notice=scorer.caution())
 

@@ -18,7 +18,7 @@ from ecgkit import runtime
 from ecgkit.reports import esi_eval_figures, style
 from ecgkit.reports.frozen import Frozen
 from ecgkit.reports.live_page import page_png
-from ecgkit.reports.widget_base import Bench, labelled, picture
+from ecgkit.reports.widget_base import Bench, beside, labelled, picture
 from ecgkit.reports.widgets import steps
 
 MOST = 12  # bars
@@ -60,7 +60,7 @@ class ZeroShotScorer(Bench):
                                  placeholder="e.g. The rhythm is irregular without P waves.")
         self.follow(self.menu)
         self.follow(self.sentence, do=self._ask)
-        top = w.HBox([self.menu, self.back, self.on])
+        top = beside(self.menu, self.back, self.on)
         self.lay_out(top, self.sentence, self.message, self.said, self.image, self.page)
 
     def show(self) -> None:

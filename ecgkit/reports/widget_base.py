@@ -24,7 +24,7 @@ import contextlib
 import gc
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
 from matplotlib.figure import Figure
@@ -33,6 +33,8 @@ from ecgkit.types import NOT_FOR_DIAGNOSIS, KitError
 
 DPI = 80  # of a picture that follows a control
 LABEL = {"description_width": "130px"}
+# In JupyterLab a plain arrow key on a closed menu moves to another cell.
+KEYS = "Keyboard: Tab to a control; Space opens a menu or ticks, arrows and Enter choose."
 
 
 def keep(run, item, name: str, caption: str):
@@ -62,7 +64,24 @@ def labelled(kind, description: str, width: str = "420px", **traits):
     """A standard control with its name beside it, changing once a choice is made."""
     if "continuous_update" in kind.class_trait_names():
         traits.setdefault("continuous_update", False)
-    return kind(description=description, style=LABEL, layout={"width": width}, **traits)
+    layout = {"width": width, "max_width": "100%"}
+    return kind(description=description, style=LABEL, layout=layout, **traits)
+
+
+def beside(*parts):
+    """Controls beside each other, or under each other where the window is narrow."""
+    import ipywidgets as w
+
+    return w.HBox(parts, layout={"flex_flow": "row wrap", "max_width": "100%"})
+
+
+def lead_boxes(leads: Sequence[str], chosen: Sequence[str], what: str) -> dict:
+    """A box to tick for each lead; `what` follows its name in the tooltip."""
+    import ipywidgets as w
+
+    layout = {"width": "72px"}
+    return {lead: w.Checkbox(value=lead in chosen, description=lead, tooltip=f"{what} {lead}",
+                             indent=False, layout=layout) for lead in leads}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -126,7 +145,7 @@ class Bench:
 
         if NOT_FOR_DIAGNOSIS not in notice:
             notice = f"{notice} {NOT_FOR_DIAGNOSIS}".strip()
-        last = w.HTML(f"<em>{escape(notice)}</em>")
+        last = w.HTML(f"{escape(KEYS)}<br><em>{escape(notice)}</em>")
         self.view.children = (*rows, last)
         self.attempt(self.show)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ecgkit import runtime
 from ecgkit.reports import paper
-from ecgkit.reports.widget_base import Bench, keep, labelled, png
+from ecgkit.reports.widget_base import Bench, beside, keep, labelled, png
 from ecgkit.types import DataError, ECGRecord
 
 __all__ = ["Browser", "browse", "browse_records", "keep", "steps"]
@@ -53,7 +53,7 @@ class Browser(Bench):
         self.menu = labelled(w.Dropdown, "Record", options=options)
         self.back, self.on = steps(self, self.menu)
         self.follow(self.menu)
-        top = w.HBox([self.menu, self.back, self.on])
+        top = beside(self.menu, self.back, self.on)
         self.lay_out(top, self.message, self.said, self.image)
 
     def show(self) -> None:
