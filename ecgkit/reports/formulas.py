@@ -21,7 +21,8 @@ _TEX = re.compile(
 def export(exporter, notebook, title: str = "Notebook") -> str:
     """The page nbconvert's `exporter` makes of `notebook`, formulas of markdown cells in MathML.
 
-    `title` is that of the browser's window. A formula that cannot be read stays TeX, as do all where latex2mathml is not installed.
+    `title` is that of the browser's window. A formula that cannot be read stays TeX, as do all
+    where latex2mathml is not installed.
     """
     formulas: dict[str, str] = {}
     if importlib.util.find_spec("latex2mathml"):
