@@ -56,6 +56,9 @@ class EpisodeSettings(KitConfig):
     )
     test_data: str = setting("source of ECGs of the test episodes; '' = DATA", "")
     test_ecgqa: str = setting("ECG-QA of the test episodes; '' = ECGQA", "")
+    published_data: str = setting(
+        "folder of the authors' data set (FSL_ECG_QA_Dataset), to look into; '' = none", ""
+    )
     leads: str = setting("leads the encoder sees, e.g. 'I II V2'; '' = all twelve", "")
     protocol: str = setting(
         "sound = question, ECG, answer | reference = as released: ECG, then the answer on top of "
