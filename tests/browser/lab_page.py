@@ -10,6 +10,7 @@ Usage:
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from playwright.sync_api import Locator, Page, expect
 START_S, UPDATE_S = 90, 30
 KEY_MS = 150  # between two keys: a menu opens
 TALLEST = 8_000  # pixels of one picture; Chromium draws none taller than 16,384
+AROUND = 120  # pixels that JupyterLab itself takes above and below a notebook
 # Lab writes [*] beside a cell that waits or runs, [3] beside one that has run.
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
 STARTED = f"() => {PROMPTS}.some(prompt => /[*0-9]/.test(prompt))"
@@ -89,14 +91,16 @@ class LabNotebook:
         return found
 
     def screenshot(self, path: Path) -> None:
-        """The whole notebook as a picture; what is taller than `TALLEST` goes on in NAME_2.png."""
+        """The whole notebook in pictures of one height, at most `TALLEST`: NAME.png, NAME_2.png ..."""
         before = self.page.viewport_size
         tall = self.root.locator(".jp-WindowedPanel-viewport").evaluate("e => e.scrollHeight")
-        self.page.set_viewport_size(before | {"height": min(tall + 150, TALLEST + 150)})
+        n_parts = math.ceil(tall / TALLEST)
+        height = math.ceil(tall / n_parts)
+        self.page.set_viewport_size(before | {"height": height + AROUND})
         scroll = "(e, top) => { e.scrollTop = top }"
-        for part, top in enumerate(range(0, tall, TALLEST), 1):
-            self.root.locator(".jp-WindowedPanel-outer").evaluate(scroll, top)
-            ending = f"_{part}" if part > 1 else ""
+        for part in range(n_parts):
+            self.root.locator(".jp-WindowedPanel-outer").evaluate(scroll, part * height)
+            ending = f"_{part + 1}" if part else ""
             self.root.screenshot(path=path.with_stem(path.stem + ending))
         self.page.set_viewport_size(before)
 
