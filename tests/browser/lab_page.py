@@ -91,7 +91,7 @@ class LabNotebook:
         return found
 
     def screenshot(self, path: Path) -> None:
-        """The whole notebook in pictures of one height, at most `TALLEST`: NAME.png, NAME_2.png ..."""
+        """The whole notebook in pictures of one height, `TALLEST` at most: NAME.png, NAME_2.png."""
         before = self.page.viewport_size
         tall = self.root.locator(".jp-WindowedPanel-viewport").evaluate("e => e.scrollHeight")
         n_parts = math.ceil(tall / TALLEST)

@@ -9,7 +9,7 @@ RIGHT, LEFT, PRESS, TICK = ({"keys": key} for key in ("ArrowRight", "ArrowLeft",
 DOWN = {"keys": "Space ArrowDown Enter"}
 WORDS = {"changes": "words"}
 BROWSER = [
-    ("Record", DOWN), ("Next", PRESS), ("Previous", PRESS), ("Filter", DOWN), ("Leads", DOWN),
+    ("Record", DOWN), ("Next", PRESS), ("Previous", PRESS), ("Filter", DOWN), ("V6", TICK),
     ("Statement", DOWN), ("ECG id", {"write": "no such ECG"} | WORDS),
 ]  # fmt: skip
 ATTENTION = [("Words", DOWN), ("Layer", DOWN), ("Head", DOWN), ("Lead", DOWN)]
