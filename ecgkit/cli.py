@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecgkit import __version__, cli_ask, cli_data, cli_models, cli_plan, cli_report
+from ecgkit.runtime import without_secrets
 from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 # Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
 _NOT_GIVEN = ("PRESET", "DATA", "ECGQA", "OUT")
 _PATHS = ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS", "KNOWLEDGE", "TEST_DATA", "TEST_ECGQA",
-          "SPLIT_FILE")  # fmt: skip
+          "SPLIT_FILE", "PUBLISHED_DATA")  # fmt: skip
 _PATHS_OR_IDS = ("CHECKPOINT", "TEXT_ENCODER", "EMBEDDER", "ENCODER_FROM", "LLM", "MAPPER_FROM",
                  "TOKENIZER", "TRANSLATOR")  # fmt: skip
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.action(args)
     except KitError as error:
-        print(f"ecgkit: {error}", file=sys.stderr)
+        print(f"ecgkit: {without_secrets(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ecgkit: stopped; run the same command again to go on.", file=sys.stderr)
@@ -39,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # a full disk, a folder of somebody else's: it names the path
         print(
-            f"ecgkit: {error}; check that it can be read and written, that the disk has room, and "
-            "run the same command again.",
+            f"ecgkit: {without_secrets(str(error))}; check that it can be read and written, that "
+            "the disk has room, and run the same command again.",
             file=sys.stderr,
         )
         return 2

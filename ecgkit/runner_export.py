@@ -43,12 +43,16 @@ def stamp(folder: Path, line: str, credentialed: bool) -> None:
 
 
 def to_html(folder: Path) -> str:
-    """Renders executed.ipynb with its figures; returns the page's path relative to the run
-    folder.
+    """Renders executed.ipynb with its figures and formulas; returns the page's path relative to
+    the run folder.
     """
+    import nbformat
     from nbconvert import HTMLExporter
 
-    body, _ = HTMLExporter(embed_images=True).from_filename(str(folder / "executed.ipynb"))
+    from ecgkit.reports import formulas
+
+    notebook = nbformat.read(folder / "executed.ipynb", as_version=4)
+    body = formulas.export(HTMLExporter(embed_images=True), notebook, folder.name)
     with runtime.replacing(folder / "executed.html") as scratch:
         scratch.write_text(body, "utf-8")
     return f"{folder.name}/executed.html"

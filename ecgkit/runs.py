@@ -128,7 +128,8 @@ class Run:
         """Saves `figures/<name>.png` with its caption and returns the figure, so that the cell
         shows it.
         """
-        figure.savefig(self.figures / f"{name}.png", dpi=110, bbox_inches="tight")
+        with runtime.replacing(self.figures / f"{name}.png") as scratch:
+            figure.savefig(scratch, format="png", dpi=110, bbox_inches="tight")
         self.captions[name] = caption
         return figure
 
