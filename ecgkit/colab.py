@@ -62,6 +62,10 @@ def install() -> None:
             held.write_text("\n".join(_installed_but(wanted)) + "\n")
             _pip("--constraint", str(held), *wanted)
     print(f"ecgkit is ready; installed beside it: {', '.join(wanted) or 'nothing'}.")
+    loaded = [name for name in map(_module, wanted) if name in sys.modules]
+    if loaded:
+        print(f"{', '.join(loaded)} had been loaded before: choose Runtime > Restart session, then "
+              "run this cell once more.")  # fmt: skip
 
 
 def needed(requirements: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -124,6 +128,13 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _module(requirement: str) -> str:
+    """What a package is imported as, where that is its own name."""
+    from packaging.requirements import Requirement
+
+    return Requirement(requirement).name.replace("-", "_").lower()
 
 
 def _project() -> dict:

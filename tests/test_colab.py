@@ -118,6 +118,14 @@ def test_a_drive_without_data_says_what_to_do(tmp_path):
     assert found == {"DATA": [], "ECGQA": []} and "DATA" in colab._sentence(found)
 
 
+def test_a_package_that_is_loaded_already_asks_for_a_restart(monkeypatch, capsys):
+    monkeypatch.setattr(colab, "_pip", lambda *args: None)
+    monkeypatch.setattr(colab, "_project", lambda: {"dependencies": ["pandas>=99", "scipy>=1"]})
+    monkeypatch.setitem(sys.modules, "pandas", sys)
+    colab.install()
+    assert "pandas had been loaded before" in capsys.readouterr().out
+
+
 def test_a_failed_installation_is_a_sentence(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "trace\nERROR: no matching distribution")
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: failed)
