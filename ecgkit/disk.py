@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 from ecgkit.types import DataError, KitError
 
@@ -31,6 +32,8 @@ ADVICE = (
 )
 LEFT_BEHIND_S = 24 * 3600  # a half-written file this old belongs to a process that was killed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What reading a file raises that is cut short or garbage.
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, UnpicklingError)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 # How libraries written in other languages say that a disk is full.
 _SAID = {
@@ -183,7 +186,7 @@ def reading_cached(path: Path) -> Iterator[None]:
     """Raises DataError where what the kit once wrote at `path` is damaged or half deleted."""
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+    except _DAMAGED as error:
         raise DataError(
             f"{path.name} in {path.parent} cannot be read ({error}); delete it and run again to "
             "have it rebuilt."

@@ -437,6 +437,25 @@ def test_a_finished_training_that_was_damaged_is_a_sentence(tmp_path, name):
         train(tmp_path, 4)
 
 
+def test_a_table_that_another_user_keeps_in_a_shared_cache_is_not_unpickled(tmp_path, monkeypatch):
+    from ecgkit.data.layouts import write_layout
+    from ecgkit.data.sources import mimic
+
+    monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path / "cache"))
+    place = open_place(write_layout(tmp_path / "data", "mimic-iv-ecg", 20, seed=0))
+    table, _ = mimic.read_table(place, 500)
+    [kept] = (tmp_path / "cache").glob("mimic-table-*/table.pickle")
+    kept.write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+    again, _ = mimic.read_table(place, 500)
+    assert again["ecg_id"].equals(table["ecg_id"]) and not (tmp_path / "ran").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("ECGKIT_CACHE", str(tmp_path / "cache"))
+    kept.write_bytes(b"garbage")
+    with pytest.raises(DataError, match="table.pickle .* cannot be read .*; delete it"):
+        mimic.read_table(place, 500)
+
+
 def test_a_model_folder_with_other_peoples_files_loads_and_runs_nothing(tmp_path):
     from ecgkit.models.se_wrn import SEWideResNet
 

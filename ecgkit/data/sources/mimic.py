@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import pickle
 import warnings
 import zlib
@@ -83,7 +84,10 @@ def read_table(place, rate: int) -> tuple[pd.DataFrame, list[dict]]:
     code = [path.read_text() for path in (Path(__file__), *_CODE)]
     folder = runtime.cache_dir() / f"mimic-table-{short_hash([files, code, pd.__version__])}"
     runtime.write_once(folder, lambda scratch: _keep(scratch / "table.pickle", _joined(place)))
-    with open(folder / "table.pickle", "rb") as file:
+    path = folder / "table.pickle"
+    if path.stat().st_uid != os.getuid():  # in a shared cache: a stranger's could run anything
+        return _joined(place)
+    with runtime.reading_cached(path), open(path, "rb") as file:
         return pickle.load(file)
 
 
