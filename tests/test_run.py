@@ -104,6 +104,27 @@ def test_nbval_on_every_notebook(tiny_run):
 
 
 @pytest.mark.slow
+def test_every_solution_is_right(tiny_run):
+    """After the tests that count the run's notebooks: this adds one."""
+    done = ecgkit("run", "solutions", "--preset", "tiny", "--out", str(tiny_run))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    printed = (tiny_run / "solutions" / "executed.ipynb").read_text()
+    assert printed.count(": right.") + printed.count(": cannot be asked here.") >= 18
+
+
+@pytest.mark.slow
+def test_executed_copies_carry_their_time_and_no_warning(tiny_run):
+    for name in CONFIGS:
+        body = (tiny_run / name / "executed.ipynb").read_text()
+        cells = nbformat.reads(body, as_version=4).cells
+        assert "Measured: " in cells[0].source, name
+        outputs = [o for cell in cells for o in cell.get("outputs", [])]
+        noise = [o.text for o in outputs if o.get("name") == "stderr"]
+        assert not noise, (name, noise[0][:500])
+        assert (tiny_run / name / "executed.html").stat().st_size < 3e6, name
+
+
+@pytest.mark.slow
 def test_every_notebook_runs_on_real_records(shared, tmp_path):
     folder = tmp_path / "real"
     data = shared / "data"
