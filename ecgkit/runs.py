@@ -21,6 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
 from ecgkit import __version__, runtime
@@ -66,11 +67,24 @@ def start(notebook: str, names: Mapping[str, object]) -> Run:
     config = RUNNABLE[notebook].from_params(params)
     run = Run(notebook, config)
     runtime.set_seed(config.seed)
-    print(config.describe())
+    _show_settings(config)
     found = runtime.versions()
     print(f"\necgkit {__version__} · torch {found['torch']} · transformers {found['transformers']}")
     print(f"Writing to {_shown(run.folder)} · seed {config.seed} · {NOT_FOR_DIAGNOSIS}")
     return run
+
+
+def _show_settings(config: KitConfig) -> None:
+    """Every setting with its meaning; folded in a notebook, where there may be over a hundred."""
+    text = config.describe()
+    if "ipykernel" not in sys.modules:
+        print(text)
+        return
+    from IPython.display import display
+
+    head = f"All {len(dataclasses.fields(config))} settings of this run"
+    folded = f"<details><summary>{head}</summary><pre>{escape(text)}</pre></details>"
+    display({"text/html": folded, "text/plain": text}, raw=True)
 
 
 def run_folder(config: KitConfig) -> Path:
