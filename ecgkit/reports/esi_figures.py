@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ecgkit.reports import paper, style
 from ecgkit.types import ECGRecord
 
-MOST_BARS = 32  # classes in one row of bars: more have names nobody can read
+MOST_BARS = 22  # classes in one row of bars: more have names nobody can read
 
 
 @style.in_style
@@ -66,7 +66,7 @@ def plot_auc_bars(tables: dict[str, pd.DataFrame], title: str = "", note: str = 
     axes[0, 0].set_title(title)
     axes[-1, 0].set_xlabel(note)
     if len(tables) > 1:
-        axes[0, 0].legend(loc="upper right", ncols=len(tables))
+        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(tables))
     return figure
 
 
