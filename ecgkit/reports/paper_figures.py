@@ -185,12 +185,13 @@ def plot_exact_match(run: RunFiles, ledger: pd.DataFrame) -> Figure | None:
 def plot_c_index(run: RunFiles, ledger: pd.DataFrame) -> Figure | None:
     """C-index of the network beside what it has to beat; the published cohorts as lines."""
     metrics = run.body(RISK).get("metrics", {})
-    rows = {n: r for n, r in metrics.items() if n.startswith("c_index") and r.get("value")}
+    rows = {name: row for name, row in metrics.items()
+            if name.startswith("c_index") and row.get("value") is not None}  # fmt: skip
     if not rows:
         return None
     figure, ax = style.new_figure(size=(7.4, 1.5 + 0.3 * len(rows)))
     y = np.arange(len(rows))[::-1]
-    value, low, high = (np.array([r.get(k) or np.nan for r in rows.values()], float)
+    value, low, high = (np.array([r.get(k) for r in rows.values()], dtype=float)
                         for k in ("value", "low", "high"))  # fmt: skip
     error = np.nan_to_num(np.abs(np.stack([value - low, high - value])))
     ax.errorbar(value, y, xerr=error, fmt="D", color=OURS, capsize=2, label="this run")
