@@ -164,11 +164,18 @@ def writing(path: Path, advice: str = ADVICE) -> Iterator[None]:
         raise
     except Exception as error:
         reason = refusal(error)
-        if not reason:
+        if not reason or _is_elsewhere(error, path):
             raise
         raise DataError(
             f"{path.name} cannot be written to {path.parent} ({reason}); {advice}."
         ) from error
+
+
+def _is_elsewhere(error: Exception, path: Path) -> bool:
+    """Whether what is not permitted is another file than `path` or one below or beside it."""
+    named = getattr(error, "filename", None)
+    forbidden = isinstance(error, OSError) and error.errno in _FORBIDDEN
+    return bool(forbidden and named) and path.parent not in (Path(named), *Path(named).parents)
 
 
 def refusal(error: BaseException) -> str:

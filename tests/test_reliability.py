@@ -82,6 +82,31 @@ def left_in(folder: Path) -> list[str]:
     return scratch + kill_resume.unreadable(folder)
 
 
+def test_half_written_files_are_seen(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(9))
+    saving.save_pretrained(small_model(), tmp_path)
+    (tmp_path / "b.json").write_text("{}")
+    assert not left_in(tmp_path)
+    for name in ("a.npy", "b.json", "model.safetensors"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:-1])
+        assert [line.split()[0] for line in left_in(tmp_path)] == [name]
+        path.unlink()
+    (tmp_path / "c.npy.0.part").write_bytes(b"")
+    assert left_in(tmp_path) == ["c.npy.0.part"]
+
+
+def test_rounds_are_told_apart_by_stores_and_metrics():
+    same = {"half_written": [], "differing": [], "completed": True, "stores_identical": True}
+    assert kill_resume.passed(same)
+    wrong = ({"half_written": ["a"]}, {"differing": ["m"]}, {"completed": False},
+             {"stores_identical": False})  # fmt: skip
+    assert not any(kill_resume.passed({**same, **one}) for one in wrong)
+    assert kill_resume.distance({"m": 1.0}, {"m": 1.0}, "m") == 0
+    assert kill_resume.distance({"m": 1.0}, {}, "m") == float("inf")
+    assert kill_resume.distance({"m": None}, {"m": 1.0}, "m") == float("inf")
+
+
 # --- whole files and folders ----------------------------------------------------------------------
 
 
@@ -121,7 +146,8 @@ def test_what_killed_processes_left_goes_when_it_is_old_and_not_before(tmp_path)
 
 
 def test_a_fault_that_is_not_the_disks_stays_what_it_is(tmp_path):
-    for error in (FileNotFoundError(2, "gone"), ValueError("no"), OSError("odd")):
+    locked = PermissionError(errno.EACCES, "not permitted", "/root/somebody/elses.csv")
+    for error in (FileNotFoundError(2, "gone"), ValueError("no"), OSError("odd"), locked):
         with pytest.raises(type(error)), disk.replacing(tmp_path / "a"):
             raise error
     with pytest.raises(DataError, match=r"a cannot be written to .*\(No space left on device\); m"):
