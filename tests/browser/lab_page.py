@@ -19,6 +19,7 @@ from playwright.sync_api import Locator, Page, expect
 START_S, UPDATE_S = 90, 30
 KEY_MS = 150  # between two keys: a menu opens
 TALLEST = 8_000  # pixels of one picture; Chromium draws none taller than 16,384
+MARGIN = 4  # pixels that ipywidgets leaves between two controls
 AROUND = 120  # pixels that JupyterLab itself takes above and below a notebook
 # Lab writes [*] beside a cell that waits or runs, [3] beside one that has run.
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
@@ -158,7 +159,7 @@ class LabWidget:
         """Controls and pictures that end to the right of the cell that holds them."""
         edge = "e => e.getBoundingClientRect().right"
         right = self.root.locator(f"xpath=ancestor::*[contains(@class, '{OUTPUT[1:]}')][1]")
-        limit = right.evaluate(edge) + 1
+        limit = right.evaluate(edge) + MARGIN
         shown = self.root.locator(f"{CONTROLS}, img").locator("visible=true").all()
         return [self._name(one) for one in shown if one.evaluate(edge) > limit]
 
