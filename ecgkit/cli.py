@@ -18,7 +18,7 @@ from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 # Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
 _NOT_GIVEN = ("PRESET", "DATA", "ECGQA", "OUT")
-_PATHS = ("DATA", "ECGQA", "OUT", "OUTCOMES", "HAZARDS", "KNOWLEDGE", "TEST_DATA", "TEST_ECGQA",
+_PATHS = ("DATA", "ECGQA", "OUT", "OWN_ECG", "OUTCOMES", "HAZARDS", "KNOWLEDGE", "TEST_DATA", "TEST_ECGQA",
           "SPLIT_FILE", "PUBLISHED_DATA")  # fmt: skip
 _PATHS_OR_IDS = ("CHECKPOINT", "TEXT_ENCODER", "EMBEDDER", "ENCODER_FROM", "LLM", "MAPPER_FROM",
                  "TOKENIZER", "TRANSLATOR")  # fmt: skip
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--processes", type=int, metavar="N",
-        help="train in N processes (accelerate launch): one per GPU, or on the cores",
+        help="train in N processes (accelerate launch), e.g. one per GPU; notebook 07 stays in one",
     )
     run.set_defaults(action=_run, data="")  # '' = not given: a sweep's base may say
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("record", help="path of the record")
     plot.add_argument("--fs", type=float, help="sampling rate in Hz (CSV and NPY)")
     plot.add_argument("--leads", help="comma-separated lead names (NPY, or CSV without a header)")
-    plot.add_argument("--units", default="mV", help="mV | uV | V (CSV and NPY)")
+    plot.add_argument("--units", help="mV | uV | V (CSV, NPY; default: its header's, else mV)")
     plot.add_argument("--out", default="ecg.png", help="picture to write")
     plot.set_defaults(action=_plot)
 

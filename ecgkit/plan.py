@@ -115,7 +115,8 @@ def _row(name: str, config, found: list[Training], profile, speed: float, how: s
         return Row(name, None, BASE_GB, disk, "trains nothing: minutes, by the number of ECGs")
     hours = sum(t.hours(speed) for t in found)
     parts = ", ".join(f"{t.name} {t.operations:.1e}" for t in found)
-    return Row(name, hours, memory if profile else BASE_GB + memory, disk, f"scaled: {parts}")
+    memory += 0 if profile else BASE_GB
+    return Row(name, hours, memory, disk, f"scaled, training alone: {parts}")
 
 
 def _speed(machine: Machine | None, needed: bool) -> tuple[float, str]:

@@ -27,7 +27,15 @@ from ecgkit.config import RUNNABLE, KitConfig, short_hash
 from ecgkit.runner_files import code_hash, entry, good
 from ecgkit.runner_files import fingerprint as _fingerprint
 from ecgkit.runner_notebook import Job, execute
-from ecgkit.runner_order import NEEDS, REPORT, STORE, choose, needs, waits_for
+from ecgkit.runner_order import (
+    NEEDS,
+    ONE_PROCESS,
+    REPORT,
+    STORE,
+    choose,
+    needs,
+    waits_for,
+)
 from ecgkit.types import ConfigError
 
 __all__ = ["NEEDS", "REPORT", "check_inputs", "choose", "code_hash", "execute", "resolve",
@@ -200,7 +208,7 @@ class _Batch:
         runner_files.save_record(self.folder, self.record)
         job = Job(name)
         here = self.configs[name], self.params, self.folder / name
-        self.running[pool.submit(execute, name, *here, job, self._env())] = job
+        self.running[pool.submit(execute, name, *here, job, self._env(name))] = job
 
     def _ended(self, job: Job, error: str) -> None:
         """Notes what became of a notebook; makes its page, whatever became of it."""
@@ -218,7 +226,9 @@ class _Batch:
         if job.outcome == "ok":
             found |= {"measured": measured}
         self.entries[name] = entry(status, seconds, html, head) | found
-        print(f"{name}: {status} in {seconds:.0f} s", flush=True)
+        more = "; its training goes on next time" if job.outcome == "budget" else ""
+        print(f"{name}: {status}{more} ({seconds:.0f} s)" if more else
+              f"{name}: {status} in {seconds:.0f} s", flush=True)
         if job.outcome == "failed":
             print("\n".join(f"  {line}" for line in error.splitlines()), flush=True)
         self._save()
@@ -269,9 +279,11 @@ class _Batch:
             "jobs": self.jobs,
         }
 
-    def _env(self) -> dict[str, str]:
-        """Of the kernels: their share of the cores, and when trainings have to stop."""
-        env = {}
+    def _env(self, name: str) -> dict[str, str]:
+        """Of a kernel: its share of the cores, when trainings have to stop, in how many processes
+        they run.
+        """
+        env = {"ECGKIT_PROCESSES": "1"} if name in ONE_PROCESS else {}
         if self.jobs > 1:
             cores = _cores()
             env["OMP_NUM_THREADS"] = os.environ.get(

@@ -24,6 +24,9 @@ READS = {"06_few_shot_qa": ("03_baselines",)}
 # It fills the store that all but these two read; it runs first, so that none fills it beside it.
 STORE = "01_data_mapping"
 REPORT = "08_replication_report"
+# Its losses (Cox, alignment) compare the items of a batch; shared out among processes, each would
+# compare its own part alone, which is another loss. Its networks are small besides.
+ONE_PROCESS = ("07_risk_finetuning",)
 WITHOUT_STORE = ("00_start_here", REPORT)
 
 

@@ -4,7 +4,10 @@ With ECGKIT_PROCESSES=4 (which `ecgkit run --processes 4` sets) `engine.fit` han
 functions to four fresh processes of `accelerate launch`, waits, and loads the weights they wrote:
 what the caller gets is the same model and the same log. Fresh, because a notebook's process may
 hold a GPU already, and such a process cannot be forked. Functions travel by value (cloudpickle), so
-they may be closures; what they write into the caller's objects while they train stays behind.
+they may be closures; what they write into the caller's objects while they train stays behind. Each
+training pays some seconds for the start of its processes. Losses are those of one process but for
+dropout and augmentation, which are drawn per process, and for losses that compare the items of a
+batch (see `engine`).
 
 Usage:
     ECGKIT_PROCESSES=4 python my_training.py        # my_training calls engine.fit as ever
