@@ -287,7 +287,7 @@ def test_a_missing_column_is_named(folder, column):
 
 def test_a_store_that_does_not_fit_is_refused_before_it_is_built(written, monkeypatch):
     usage = type("Usage", (), {"free": 24 * 24_000 - 1})
-    monkeypatch.setattr(cohorts.runtime.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DataError, match="takes about 0.0 GB.*SAMPLE or FRACTION"):
         open_cohort(config(written, sample_seed=99, accept="flat_lead"))
     usage.free += 1
