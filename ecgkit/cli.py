@@ -18,8 +18,8 @@ from ecgkit.types import NOT_FOR_DIAGNOSIS, ConfigError, KitError
 
 # Where '' means "not given"; of another parameter it is a value, as in --set BASELINES=
 _NOT_GIVEN = ("PRESET", "DATA", "ECGQA", "OUT")
-_PATHS = ("DATA", "ECGQA", "OUT", "OWN_ECG", "OUTCOMES", "HAZARDS", "KNOWLEDGE", "TEST_DATA", "TEST_ECGQA",
-          "SPLIT_FILE", "PUBLISHED_DATA")  # fmt: skip
+_PATHS = ("DATA", "ECGQA", "OUT", "OWN_ECG", "OUTCOMES", "HAZARDS", "KNOWLEDGE", "TEST_DATA",
+          "TEST_ECGQA", "SPLIT_FILE", "PUBLISHED_DATA")  # fmt: skip
 _PATHS_OR_IDS = ("CHECKPOINT", "TEXT_ENCODER", "EMBEDDER", "ENCODER_FROM", "LLM", "MAPPER_FROM",
                  "TOKENIZER", "TRANSLATOR")  # fmt: skip
 
