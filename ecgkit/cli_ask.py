@@ -27,7 +27,7 @@ def add_commands(commands) -> None:
     ask.add_argument("--run", default="runs/demo", help="run to ask (default runs/demo)")
     ask.add_argument("--fs", type=float, help="sampling rate in Hz (CSV and NPY)")
     ask.add_argument("--leads", help="comma-separated lead names (NPY, or CSV without a header)")
-    ask.add_argument("--units", default="mV", help="mV | uV | V (CSV and NPY)")
+    ask.add_argument("--units", help="mV | uV | V (CSV, NPY; default: its header's, else mV)")
     ask.add_argument("--json", action="store_true", help="print the reply as JSON")
     ask.set_defaults(action=_ask)
 
@@ -51,7 +51,8 @@ def _ask(args) -> int:
 
 
 def find_record(
-    name: str, answerer, fs: float | None = None, leads: str | None = None, units: str = "mV"
+    name: str, answerer, fs: float | None = None, leads: str | None = None,
+    units: str | None = None,
 ) -> ECGRecord:
     """The ECG of a file, or that of the cohort with this id; DataError where it is neither."""
     path = Path(name).expanduser()
@@ -61,11 +62,15 @@ def find_record(
 
 
 def read_file(
-    name: str, fs: float | None = None, leads: str | None = None, units: str = "mV"
+    name: str, fs: float | None = None, leads: str | None = None, units: str | None = None
 ) -> ECGRecord:
-    """The ECG of a file; `units` count for CSV and NPY alone, as a WFDB header states its own."""
-    from ecgkit.data.own_ecg import is_plain, read_own_ecg
+    """The ECG of a file; `units` (default those in its header, else mV) count for CSV and NPY
+    alone, as a WFDB header states its own.
+    """
+    from ecgkit.data.own_ecg import is_plain, read_own_ecg, said_units
 
+    if is_plain(name):
+        units = units or said_units(name) or "mV"
     return read_own_ecg(name, fs, leads or None, units if is_plain(name) else None)
 
 

@@ -1,11 +1,21 @@
 """The user's own ECG: units, rate and leads are stated or asked for, never guessed."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 import wfdb
 
-from ecgkit.data.own_ecg import check_record, derive_limb_leads, read_own_ecg
-from ecgkit.types import LEADS, DataError, ECGRecord
+from ecgkit.config import StartConfig
+from ecgkit.data.own_ecg import (
+    check_record,
+    derive_limb_leads,
+    read_chosen,
+    read_own_ecg,
+    said_units,
+)
+from ecgkit.types import LEADS, ConfigError, DataError, ECGRecord
 
 
 @pytest.fixture
@@ -130,3 +140,110 @@ def test_files_that_are_not_ecgs(tmp_path):
     (tmp_path / "bad.npy").write_bytes(b"no array")
     with pytest.raises(DataError, match="plain .npy"):
         read_own_ecg(tmp_path / "bad.npy", fs=250, units="mV")
+
+
+# --- CSVs as people have them ---------------------------------------------------------------------
+
+
+def frame(signal, names=LEADS):
+    return pd.DataFrame(np.round(signal.T.astype(float), 4), columns=list(names))
+
+
+def local(table, thousands="", decimal=","):
+    """Cells as a spreadsheet of another country writes them."""
+    swap = str.maketrans({",": thousands, ".": decimal})
+    lines = [";".join(table.columns)]
+    lines += [";".join(f"{v:,.1f}".translate(swap) for v in row) for row in table.to_numpy()]
+    return "\n".join(lines)
+
+
+def timed(table, name, times):
+    table.insert(0, name, times)
+    return table.to_csv(index=False)
+
+
+WAYS = {  # name: (text of a table in mV, or in uV where said)
+    "semicolons and thousands, uV": lambda x: local(frame(x * 1000), "."),
+    "thousands in quotes, uV": lambda x: frame(x * 1000).map("{:,.1f}".format).to_csv(index=False),
+    "spaces": lambda x: frame(x).to_csv(index=False, sep=" "),
+    "tabs and commas": lambda x: frame(x).to_csv(index=False, sep="\t", decimal=","),
+    "unnamed index": lambda x: frame(x).to_csv(),
+    "R's row names": lambda x: frame(x).to_csv(index_label=False),
+    "time [s]": lambda x: timed(frame(x), "Time [s]", np.arange(x.shape[1]) / 250),
+    "sample": lambda x: timed(frame(x), "Sample No", np.arange(x.shape[1])),
+    "clock": lambda x: timed(frame(x), "timestamp", [f"0:0:{i / 250}" for i in range(x.shape[1])]),
+    "Lead I": lambda x: frame(x, [f"Lead {n}" for n in LEADS]).to_csv(index=False),
+    "ECG_I": lambda x: frame(x, [f"ECG_{n}" for n in LEADS]).to_csv(index=False),
+    "C1": lambda x: frame(x).rename(columns=lambda n: re.sub("^V", "C", n)).to_csv(index=False),
+    "AVR (uV)": lambda x: frame(x * 1000, [f"{n.upper()} (uV)" for n in LEADS]).to_csv(index=False),
+    "a line of units": lambda x: frame(x * 1000).to_csv(index=False).replace(
+        "\n", "\n" + ",".join(["uV"] * 12) + "\n", 1),
+    "notes on top": lambda x: "Device;X1\nRate;250 Hz\n\n" + frame(x).to_csv(index=False, sep=";"),
+    "comments": lambda x: "# made by hand\n" + frame(x).to_csv(index=False),
+    "a comma too many": lambda x: frame(x).to_csv(index=False).replace("\n", ",\n"),
+    "something beside": lambda x: frame(x).assign(RESP=0.1, annotation="N").to_csv(index=False),
+    "one lead a row": lambda x: frame(x).T.to_csv(header=False),
+    "one lead a row, numbered": lambda x: frame(x).T.to_csv(),
+}  # fmt: skip
+
+
+ENCODED = [(way, encoding) for way in ("spaces", "C1") for encoding in ("utf-8-sig", "utf-16")]
+
+
+@pytest.mark.parametrize("way, encoding", [*((way, "utf-8") for way in WAYS), *ENCODED])
+def test_a_csv_is_read_however_it_was_written(tmp_path, signal, way, encoding):
+    x = signal[:, :400]
+    path = tmp_path / "a.csv"
+    path.write_text(WAYS[way](x), encoding=encoding)
+    said = said_units(path)
+    assert said == ("uV" if way in ("AVR (uV)", "a line of units") else None)
+    record = read_own_ecg(path, fs=250, units=said or ("uV" if "uV" in way else "mV"))
+    assert record.leads == LEADS and record.n_samples == 400
+    assert np.abs(record.signal - x).max() < 1e-3
+
+
+def test_gaps_stay_gaps_and_eight_leads_become_twelve(tmp_path, signal):
+    eight = [0, 1, *range(6, 12)]
+    table = frame(signal[eight, :400], [LEADS[i] for i in eight])
+    table.loc[100:120, "V2"] = np.nan
+    for gap in ("", "-", "N/A"):
+        table.to_csv(tmp_path / "a.csv", index=False, na_rep=gap)
+        record = read_own_ecg(tmp_path / "a.csv", fs=250, units="mV")
+        assert record.leads == LEADS and len(record.meta["derived"]) == 4
+        assert np.isnan(record.signal).sum() == 21
+
+
+def test_an_inverted_lead_is_turned_back(tmp_path, signal):
+    x = signal[:, :400].copy()
+    x[3] *= -1
+    frame(x, ["-aVR" if n == "aVR" else n for n in LEADS]).to_csv(tmp_path / "a.csv", index=False)
+    record = read_own_ecg(tmp_path / "a.csv", fs=250, units="mV")
+    assert np.abs(record.signal - signal[:, :400]).max() < 1e-3
+
+
+@pytest.mark.parametrize("text, how, words", [
+    ("I;II\n1.234;2.345\n567;890\n", {}, "1.234 could be 1234 or a decimal"),
+    ("I,II\n0.1,0.2\n", {"units": "mV", "head": "I (uV),II (uV)"}, "says uV itself"),
+    ("time (s),I\n0.000,1\n0.002,1\n0.004,1\n", {"fs": 250}, "say 500 Hz .* and fs is 250"),
+    ("time (s),I\n0.000,1\n0.002,1\n0.004,1\n", {"fs": None}, "look like 500 Hz"),
+    ("ECG\n0.1\n0.2\n", {}, "'ECG' is not one of"),
+    ("1,2,3,4\n5,6,7,8\n", {}, "one lead a row"),
+    ("I,II\nhello,world\n", {}, "not a table of numbers"),
+    ("", {}, "not a table of numbers"),
+    ("PK\x03\x04", {}, "save it as CSV"),
+])  # fmt: skip
+def test_what_could_mean_two_things_is_asked_about(tmp_path, text, how, words):
+    text = "\n".join([how["head"], *text.split("\n")[1:]]) if "head" in how else text
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_own_ecg(tmp_path / "a.csv", fs=how.get("fs", 250), units="mV")
+
+
+def test_the_notebook_reads_what_its_parameters_name(tmp_path, signal):
+    path = tmp_path / "a.csv"
+    frame(signal[:2, :400] * 1000, ["I (uV)", "II (uV)"]).to_csv(path, index=False)
+    config = StartConfig.from_params({"OWN_ECG": str(path), "OWN_FS": 250.0})
+    record = read_chosen(config)
+    assert record.fs == 250 and np.abs(record.signal[0] - signal[0, :400]).max() < 1e-3
+    with pytest.raises(ConfigError, match="names no file"):
+        read_chosen(StartConfig.from_params({}))

@@ -7,9 +7,10 @@ from ecgkit.config.baselines import BaselinesConfig
 from ecgkit.config.esi import EsiConfig, EsiEvalConfig
 from ecgkit.config.fewshot import FewShotConfig
 from ecgkit.config.risk import RiskConfig
+from ecgkit.config.start import StartConfig
 
 CONFIGS: dict[str, type[KitConfig]] = {
-    "00_start_here": KitConfig,
+    "00_start_here": StartConfig,
     "01_data_mapping": KitConfig,
     "02_preprocessing": KitConfig,
     "03_baselines": BaselinesConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "FewShotConfig",
     "KitConfig",
     "RiskConfig",
+    "StartConfig",
     "setting",
     "short_hash",
 ]

@@ -1,7 +1,7 @@
 """Your own ECG -> ECGRecord in mV with canonical lead names: a WFDB record, a CSV or an NPY file.
 
 A WFDB header says rate, units and leads itself. CSV and NPY do not: you say them, and the kit
-guesses nothing that would change a value.
+guesses nothing that would change a value. How a CSV is written (`own_csv`) is found out.
 
 Usage:
     record = read_own_ecg("mine/rec_1")                                    # .hea and .dat
@@ -12,30 +12,19 @@ Usage:
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ecgkit import runtime
+from ecgkit.config import StartConfig
+from ecgkit.data.own_csv import lead_of, read_table
 from ecgkit.data.place import Folder
 from ecgkit.data.records import RecordError, read_raw
 from ecgkit.data.wfdb_header import MV_PER_UNIT
-from ecgkit.types import LEADS, DataError, ECGRecord, canonical_lead
-
-TIME_NAMES = (
-    "time",
-    "t",
-    "time_s",
-    "time (s)",
-    "time_ms",
-    "time (ms)",
-    "seconds",
-    "sample",
-    "index",
-)
+from ecgkit.types import LEADS, ConfigError, DataError, ECGRecord
 
 PLAIN = (".csv", ".txt", ".tsv", ".npy")
 
@@ -43,6 +32,14 @@ PLAIN = (".csv", ".txt", ".tsv", ".npy")
 def is_plain(path: str | Path) -> bool:
     """Whether a file holds bare numbers, so that rate and units have to be said."""
     return Path(path).suffix.lower() in PLAIN
+
+
+def said_units(path: str | Path) -> str | None:
+    """Units that a CSV's own header gives, if any."""
+    path = Path(path).expanduser()
+    if path.suffix.lower() not in (".csv", ".txt", ".tsv") or not path.is_file():
+        return None
+    return read_table(path).units
 
 
 def read_own_ecg(
@@ -60,6 +57,8 @@ def read_own_ecg(
     named in `meta["derived"]`. Leads come in the kit's order. Raises DataError saying what to give.
     """
     path = Path(path).expanduser()
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        raise DataError(f"{path.name} is a spreadsheet; save it as CSV and give that.")
     if path.suffix.lower() == ".npy":
         record = _from_array(_load_npy(path), path, fs, leads, units)
     elif path.suffix.lower() in (".csv", ".txt", ".tsv"):
@@ -69,6 +68,17 @@ def read_own_ecg(
     if derive:
         record = derive_limb_leads(record)
     return record.select(tuple(name for name in LEADS if name in record.leads))
+
+
+def read_chosen(config: StartConfig) -> ECGRecord:
+    """The ECG that OWN_ECG names, with OWN_FS, OWN_UNITS and OWN_LEADS. Raises DataError as
+    `read_own_ecg` does, ConfigError where no file is named.
+    """
+    if not config.own_ecg:
+        raise ConfigError("OWN_ECG names no file; give a WFDB record, a .csv or a .npy file.")
+    path = runtime.find_path(config.own_ecg) or Path(config.own_ecg)
+    units = config.own_units or said_units(path)
+    return read_own_ecg(path, config.own_fs or None, config.own_leads or None, units)
 
 
 def derive_limb_leads(record: ECGRecord) -> ECGRecord:
@@ -160,33 +170,31 @@ def _load_npy(path: Path) -> np.ndarray:
 
 def _from_csv(path: Path, fs, leads, units) -> ECGRecord:
     _require_file(path)
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    first = text.lstrip().split("\n", 1)[0]
-    split = max((";", "\t", ","), key=first.count)
-    split = split if split in first or " " not in first.strip() else r"\s+"
-    named = not _is_number(re.split(split, first)[0].strip(' "\r'), split)
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=split,
-            header=0 if named else None,
-            decimal="," if split == ";" else ".",
-            skipinitialspace=True,
-        )
-        if named:
-            drop = [
-                c
-                for c in table.columns
-                if str(c).strip().lower() in (*TIME_NAMES, "") or str(c).startswith("Unnamed")
-            ]
-            table = table.drop(columns=drop)
-            leads = leads if leads is not None else [str(c) for c in table.columns]
-        values = table.to_numpy(np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{path.name} is not a table of numbers ({error}); give one column per lead."
-        ) from error
-    return _from_array(values.T, path, fs, leads, units, flip=False)
+    found = read_table(path)
+    names = leads if leads is not None else found.names
+    values, scale = found.values.T, MV_PER_UNIT.get(str(units).strip().lower())
+    given = leads.split(",") if isinstance(leads, str) else leads
+    if found.names is None and found.rates and len(values) == len(given or LEADS) + 1:
+        values = values[1:]  # a column of times
+    if found.units and units is not None and scale != MV_PER_UNIT[found.units.lower()]:
+        raise DataError(f"{path.name} says {found.units} itself, and units is {units!r}; give "
+                        f"units {found.units}, or mend the file.")  # fmt: skip
+    if fs is None and found.rates:
+        raise DataError(f"Give fs, the sampling rate in Hz: the times of {path.name} look like "
+                        f"{found.rates[0]:.4g} Hz (seconds) or {found.rates[1]:.4g} Hz "
+                        "(milliseconds).")  # fmt: skip
+    if fs is not None and found.rates and not any(abs(r / fs - 1) < 0.02 for r in found.rates):
+        raise DataError(f"The times of {path.name} say {found.rates[0]:.4g} Hz (if they are "
+                        f"seconds), and fs is {fs:g}; give the right one, or leave the column "
+                        "of times out.")  # fmt: skip
+    if found.names is None and given and len(values) != len(given) == values.shape[1]:
+        values = values.T  # one lead a row, as the number of leads says
+    elif found.names is None and len(values) > values.shape[1]:
+        raise DataError(f"{path.name} has {len(values)} columns and {values.shape[1]} rows: one "
+                        "lead a row? Give leads, or put each lead's name in front of its row.")
+    record = _from_array(values, path, fs, names, units or found.units, flip=False)
+    record.meta.update({"left_out": list(found.left_out)} if found.left_out else {})
+    return record
 
 
 def _from_array(array: np.ndarray, path: Path, fs, leads, units, flip: bool = True) -> ECGRecord:
@@ -209,7 +217,9 @@ def _from_array(array: np.ndarray, path: Path, fs, leads, units, flip: bool = Tr
             f"{path.name} has shape {array.shape}, which does not fit {len(names)} lead names "
             f"({', '.join(names)}); give one name per channel."
         )
-    signal = np.asarray(array, np.float64) * scale
+    signs = [lead_of(name) for name in names]
+    names = tuple(name for name, _ in signs)
+    signal = np.asarray(array, np.float64) * scale * np.array([[sign] for _, sign in signs])
     signal[~np.isfinite(signal)] = np.nan
     if np.isnan(signal).all() or signal.shape[1] < 2:
         raise DataError(f"{path.name} holds no samples; check the file.")
@@ -227,21 +237,12 @@ def _lead_list(leads, path: Path, n_channels: int) -> tuple[str, ...]:
             f"{path.name} does not name its 12 channels; give leads, e.g. "
             f'leads="{",".join(LEADS)}".'
         )
-    names = leads.split(",") if isinstance(leads, str) else list(leads)
-    return tuple(canonical_lead(str(name)) for name in names)
+    return tuple(leads.split(",") if isinstance(leads, str) else map(str, leads))
 
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path} does not exist; give a WFDB record, a .csv or a .npy file.")
-
-
-def _is_number(text: str, split: str) -> bool:
-    try:
-        float(text.replace(",", ".") if split == ";" else text)
-        return True
-    except ValueError:
-        return False
 
 
 # --- plausibility ---------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ def picture():
     """An image that a style sheet or a test finds as `ecgkit-figure`."""
     import ipywidgets as w
 
-    image = w.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+    layout = {"max_width": "100%", "height": "auto", "align_self": "flex-start"}
+    image = w.Image(format="png", layout=layout)
     image.add_class("ecgkit-figure")
     return image
 
