@@ -32,6 +32,7 @@ PICTURES = """root => Promise.all([...root.querySelectorAll('img')]
     const hash = await crypto.subtle.digest('SHA-1', bytes);
     return [...new Uint8Array(hash)].join(' ');
   }))"""
+IDLE = "| Idle"
 OUTPUT = ".jp-OutputArea-output"
 CONTROLS = "button, input, select, textarea, [role=slider]"
 BROKEN = (
@@ -46,7 +47,7 @@ def open_notebook(page: Page, address: str) -> LabNotebook:
     page.goto(address)
     expect(page.locator(".jp-CodeCell").first).to_be_visible(timeout=START_S * 1000)
     # The toolbar says idle before there is a kernel; the status bar does not.
-    expect(page.get_by_text("| Idle")).to_be_visible(timeout=START_S * 1000)
+    expect(page.get_by_text(IDLE)).to_be_visible(timeout=START_S * 1000)
     return LabNotebook(page)
 
 
@@ -125,7 +126,7 @@ class LabWidget:
         """Gives words and keys to a control and waits until the picture (or the words of the
         widget) are others.
         """
-        before = self._looks(changes)
+        before = self._at_rest()[changes]
         control = self.control(label)
         control.focus()
         if write:
@@ -134,12 +135,22 @@ class LabWidget:
             self.page.keyboard.press(key)
             self.page.wait_for_timeout(KEY_MS)
         patience = time.monotonic() + UPDATE_S
-        while self._looks(changes) == before:
+        while self._at_rest()[changes] == before:
             assert time.monotonic() < patience, f"{label}: {write or keys!r} changes no {changes}"
-            self.page.wait_for_timeout(30)
 
-    def _looks(self, what: str):
-        return self.root.evaluate(PICTURES) if what == "picture" else self.root.inner_text()
+    def _at_rest(self) -> dict[str, object]:
+        """Its pictures and words once the kernel is idle and they have stopped changing: a widget
+        of several pictures brings them one by one.
+        """
+        look, last = self._look(), None
+        while look != last:
+            self.page.wait_for_timeout(KEY_MS)
+            expect(self.page.get_by_text(IDLE)).to_be_visible(timeout=UPDATE_S * 1000)
+            look, last = self._look(), look
+        return look
+
+    def _look(self) -> dict[str, object]:
+        return {"picture": self.root.evaluate(PICTURES), "words": self.root.inner_text()}
 
     def unreached(self) -> list[str]:
         """Controls that the Tab key does not come to from the first one."""

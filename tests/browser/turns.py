@@ -24,7 +24,7 @@ TURNS: dict[str, dict[str, list[tuple[str, dict[str, str]]]]] = {
         ],
         "browser": BROWSER,
     },
-    "03_baselines": {"attention": ATTENTION},
+    "03_baselines": {"attention": [*ATTENTION, ("Weigh by", DOWN), ("Colour up to", DOWN)]},
     "05_esi_evaluation": {
         "zero-shot": [
             ("Record", DOWN), ("Next", PRESS),
