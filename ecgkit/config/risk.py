@@ -115,6 +115,13 @@ class RiskConfig(KitConfig):
         paper=0,
     )
     head_lr: float = setting("learning rate of the head alone", 3e-3)
+    report_weight: float = setting(
+        "fine-tuning: weight, beside the Cox loss, of the distance from the risk that a Cox model "
+        "reads off the training patient's own report; 0 = outcomes alone (published)",
+        tiny=2.0,
+        demo=2.0,
+        paper=0.0,
+    )
     pretrain_steps: int = setting(
         "updates of alignment pretraining", tiny=6, demo=400, paper=10_200
     )
@@ -203,6 +210,10 @@ class RiskConfig(KitConfig):
             )
         if not 0 < self.temperature <= 10:
             raise ConfigError(f"TEMPERATURE is {self.temperature}; give a number in (0, 10].")
+        if self.report_weight < 0:
+            raise ConfigError(
+                f"REPORT_WEIGHT is {self.report_weight}; give 0 (outcomes alone) or more."
+            )
         if not 0 < self.event_risk < 1:
             raise ConfigError(f"EVENT_RISK is {self.event_risk}; it is a probability in (0, 1).")
         for name in ("hr_age", "hr_male", "effect_scale", "death_scale"):

@@ -34,6 +34,7 @@ from ecgkit.tasks.metrics import harrell_c
 from ecgkit.tasks.risk_align import AlignmentModel
 from ecgkit.tasks.risk_batches import event_batches
 from ecgkit.tasks.risk_study import Study, encode, train_settings
+from ecgkit.tasks.risk_teacher import distance_from_taught, report_risk
 from ecgkit.types import DataError
 
 N_EVALUATIONS = 10  # of the validation patients
@@ -80,15 +81,25 @@ class RiskModel(nn.Module):
 
 
 def risk_losses(model: nn.Module, batch: dict, config) -> dict[str, torch.Tensor]:
-    """alpha * reconstruction + (1 - alpha) * Cox, and both parts.
+    """alpha * reconstruction + (1 - alpha) * (Cox + report_weight * distance), and the parts.
 
-    The target is `batch["target"]`, the unmasked input, where the batch has one, else "x".
+    The target is `batch["target"]`, the unmasked input, where the batch has one, else "x"; the
+    distance is from `batch["taught"]`, where the batch has it.
     """
     out = model(batch["x"])
     mse = reconstruction_mse(out["recon"], batch.get("target", batch["x"]))
-    cox = cox_loss(out["log_risk"], batch["years"], batch["event"], config.ties)
-    loss = finetune_loss(mse, cox, config.alpha, config.protocol)
-    return {"loss": loss, "reconstruction": mse, "cox": cox}
+    parts = _outcome_losses(out["log_risk"], batch, config)
+    return {"loss": finetune_loss(mse, parts.pop("loss"), config.alpha, config.protocol),
+            "reconstruction": mse, **parts}
+
+
+def _outcome_losses(log_risk: torch.Tensor, batch: dict, config) -> dict[str, torch.Tensor]:
+    """Cox + report_weight * distance from what the reports say, and both parts."""
+    cox = cox_loss(log_risk, batch["years"], batch["event"], config.ties)
+    if "taught" not in batch:
+        return {"loss": cox, "cox": cox}
+    distance = distance_from_taught(log_risk, batch["taught"])
+    return {"loss": cox + config.report_weight * distance, "cox": cox, "report_distance": distance}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -126,6 +137,7 @@ def finetune(
             study.outcomes.fingerprint, shuffled, aligned is None, c.alpha, c.protocol, c.ties,
             c.pretrain_steps, c.pretrain_batch, c.pretrain_lr, c.temperature, c.recon_weight,
             c.noise_sd, c.head_steps, c.head_lr, c.head_reads, study.train[valid].tolist(),
+            c.report_weight,
         ),
     )
     return model.cpu().eval(), log
@@ -157,21 +169,28 @@ def _train_head(study: Study, model: RiskModel, learn, owner, folder: Path) -> N
         head = head.risk
     years, event = study.years[owner[learn]], study.event[owner[learn]]
 
+    told = _taught(study, study.train[learn], owner[learn])
+
     def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
         at = torch.from_numpy(indices)
-        return {"z": z[at], "years": years[at], "event": event[at]}
+        batch = {"z": z[at], "years": years[at], "event": event[at]}
+        return batch | {name: values[at] for name, values in told.items()}
 
     def losses(head: nn.Module, batch: dict) -> dict[str, torch.Tensor]:
-        risk = head(batch["z"])["log_risk"]
-        return {"loss": cox_loss(risk, batch["years"], batch["event"], c.ties)}
+        return _outcome_losses(head(batch["z"])["log_risk"], batch, c)
 
     settings = train_settings(c, c.head_steps, HEAD_BATCH, c.head_lr, weight_decay=HEAD_DECAY)
     codes = hashlib.sha256(z.numpy().tobytes()).hexdigest()
     outcome = short_hash([owner[learn].tolist(), years.tolist(), event.tolist()])
     fit(head, len(learn), make_batch, losses, settings, folder,
         batches=event_batches(event.numpy(), HEAD_BATCH, c.seed),
-        fingerprint=short_hash([codes, outcome, c.ties]))
+        fingerprint=short_hash([codes, outcome, c.ties, c.report_weight]))
     model.cpu()
+
+
+def _taught(study: Study, rows: np.ndarray, owner: np.ndarray) -> dict[str, torch.Tensor]:
+    """{"taught": (n,)} where the reports teach, else {}."""
+    return {"taught": report_risk(study, rows, owner)} if study.config.report_weight else {}
 
 
 def outcome_owners(study: Study, shuffled: bool) -> np.ndarray:
@@ -237,10 +256,12 @@ def _risk_batches(study: Study, shuffled: bool, learn: np.ndarray | None = None)
     c = study.config
     learn = np.arange(len(study.train)) if learn is None else learn
     rows, owner = study.train[learn], outcome_owners(study, shuffled)[learn]
+    told = _taught(study, rows, owner)
 
     def make_batch(indices: np.ndarray, rng: np.random.Generator) -> dict:
         of, whose = torch.from_numpy(rows[indices]), torch.from_numpy(owner[indices])
-        batch = {"x": study.x[of], "years": study.years[whose], "event": study.event[whose]}
+        batch = {"x": study.x[of], "years": study.years[whose], "event": study.event[whose],
+                 **{name: values[torch.from_numpy(indices)] for name, values in told.items()}}
         target = hidden = batch["x"]
         if c.masking != "none":
             lost = risk_masks.batch_mask(rng, study.x.shape[2])
