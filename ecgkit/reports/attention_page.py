@@ -102,6 +102,7 @@ class AttentionPage:
         best = [f"“{seen.words[i]}” at {seconds[i]:.1f} s ({peak[i]:.1%})"
                 for i in np.argsort(-peak, kind="stable")[:3]]  # fmt: skip
         where = seen.where[0].upper() + seen.where[1:]
-        return f"{self.maps.title} {where}, lead {lead}. Largest: {'; '.join(best)}."
+        title = self.maps.title if self.maps.title.endswith("?") else f"{self.maps.title}."
+        return f"{title} {where}, lead {lead}. Largest: {'; '.join(best)}."
 
 

@@ -317,7 +317,8 @@ class Findings:
     def described(self, cohort) -> list[str]:
         """Descriptions of the codes, short enough for an axis."""
         words = cohort.statements["description"]
-        return [str(words.get(code) or code)[:34] for code in self.codes]
+        full = [str(words.get(code) or code) for code in self.codes]
+        return [name if len(name) <= 36 else f"{name[:34].rstrip()} …" for name in full]
 
     def telling(self, cohort) -> tuple[int, str, np.ndarray]:
         """(row, code, latent of its prompts) of an ECG worth a look."""
