@@ -5,6 +5,7 @@ torch, numpy and whatever else Colab has loaded stay as they are: only missing o
 are installed, and every other version is held by a constraints file.
 
 Usage, on Colab:
+
     colab.prepare(mount_drive=True)
 """
 

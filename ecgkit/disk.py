@@ -1,6 +1,7 @@
 """Files that are whole or not there, whoever kills the writer, and sentences where a disk refuses.
 
 Usage:
+
     with replacing(folder / "metrics.json") as scratch:       # one file
         scratch.write_text(text)
     with replacing_folder(folder / "model") as scratch:       # a folder, in place of an older one

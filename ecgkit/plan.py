@@ -5,6 +5,7 @@ Times are measured where this kit was measured (the demo on simulated data), els
 operations of its trainings; each line says which. Nothing is read but tables of the source.
 
 Usage:
+
     plan = make_plan(["03_baselines"], configs, profile)
     plan.rows, plan.disk_gb, plan.missing
 """

@@ -6,6 +6,7 @@ it keeps for the backward pass. Counted are the trainings that make up nearly al
 run; what is evaluated, drawn and read comes on top.
 
 Usage:
+
     for training in trainings("04_esi_pretraining", config):
         print(training.name, training.operations, training.n_params)
 """

@@ -12,6 +12,7 @@ A profile is a YAML file of `profiles/` (or any other, by its path):
     expected: {hours: 123, memory_gb: 12, disk_gb: 10, how: ...}
 
 Usage:
+
     profile = read_profile("ptbxl-t4")
     profile.params_for(["03_baselines"], {"SEED": 1})
 """

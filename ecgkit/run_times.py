@@ -4,6 +4,7 @@ notebooks' "It takes" lines and the kit's map.
 `ecgkit times runs/demo --write` copies a run's measurements here; nobody types them.
 
 Usage:
+
     measured()["03_baselines"].seconds
     about(174)                                   # about 3 minutes
     write(Path("runs/demo"))                     # run_times.csv and the notebooks' lines

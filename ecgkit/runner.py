@@ -5,6 +5,7 @@ Threads wait for kernels; this one starts them, tells every ten seconds where th
 writes run.json. Ctrl-C (or SIGTERM) ends the kernels and everything they started.
 
 Usage:
+
     run_notebooks(["03_baselines"], {"PRESET": "tiny"})       # returns the exit code
     run_notebooks([], {"PRESET": "demo"}, jobs=2, budget_min=60)
 """

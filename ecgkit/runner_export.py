@@ -1,6 +1,7 @@
 """The executed copy made ready for readers: measured run time, mark of credentialed data, HTML.
 
 Usage:
+
     stamp(folder, "Measured: 12 s on ...", credentialed=False)
     to_html(folder)                    # 03_baselines/executed.html
 """

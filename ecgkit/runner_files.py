@@ -2,6 +2,7 @@
 fingerprints, the page.
 
 Usage:
+
     record = open_record(folder, config, params)     # notebooks of earlier sittings stay in it
     record["notebooks"]["03_baselines"] = entry("ok", 12.3)
     save_record(folder, record)

@@ -5,6 +5,7 @@ however that ends, so none is ever left behind. The file names the process for t
 refused.
 
 Usage:
+
     with holding(Path("runs/demo")):
         ...                            # a second process gets a sentence here
 """

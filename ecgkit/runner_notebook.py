@@ -4,6 +4,7 @@ It runs in a thread of the runner; the kernel is a process of its own, with its 
 `Job` is what other threads may ask meanwhile, and how they end it.
 
 Usage:
+
     job = Job("03_baselines")
     error = execute("03_baselines", config, params, Path("runs/demo/03_baselines"), job)
     job.line()         # 03_baselines: cell 12 of 49 (4. Training) · 35 s · 1.2 GB

@@ -1,6 +1,7 @@
 """Which notebook waits for which: the one place that says so.
 
 Usage:
+
     choose(["05", "notebooks/04_esi_pretraining.ipynb"])     # ["04_esi_pretraining", "05_..."]
     waits_for("06_few_shot_qa", choose([]))                  # what has to end before it starts
     needs("06_few_shot_qa", config)                          # what has to have succeeded

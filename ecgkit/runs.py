@@ -4,6 +4,7 @@
 these files.
 
 Usage, in a notebook's set-up cell:
+
     run = runs.start("03_baselines", globals())     # config, folder, seed, versions, clock
     run.figure(fig, "training_curves", "Loss by step")
     run.metric("exact_match_fused", 0.71, low=0.66, high=0.75, n=412, headline=True)

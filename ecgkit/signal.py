@@ -4,6 +4,7 @@ vectorised.
 The order used across the kit: fill gaps, resample, filter the whole record, crop or pad, normalise.
 
 Usage:
+
     x = preprocess(store.read(rows), fs=100, filter="bandpass", normalise="per_lead")   # (B, C, T)
     clean = filter_record(record, "highpass")          # ECGRecord, with what was done in its meta
 """

@@ -14,6 +14,7 @@ Parameters of the command line stand in for those of `base`; a run's own win. A 
 preset's value.
 
 Usage:
+
     points = read_sweep("sweeps/esi_demo.yaml", {"N_STEPS": 100})
     points[1].name, points[1].own, points[1].params
 """

@@ -6,6 +6,7 @@ unchanged one is skipped by its fingerprints. `OUT/sweep.json` lists the points;
 figures are drawn from the run folders alone.
 
 Usage:
+
     run_sweep(["04", "05"], "sweeps/esi_demo.yaml", {})      # returns the exit code
 """
 

@@ -4,6 +4,7 @@ Shape letters used all over the kit: B batch, C leads, T samples, P patches (ECG
 tokens, D width, H heads, K shots, N ways.
 
 Usage:
+
     record = ECGRecord(signal, fs=500, leads=LEADS, ecg_id=1)     # signal (C, T) float32 in mV
     record.select(("II", "V5")).duration_s
 """

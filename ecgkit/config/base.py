@@ -6,6 +6,7 @@ notebooks write it in capitals (`N_STEPS`), the field in lower case. A preset (t
 only changes numbers.
 
 Usage:
+
     config = BaselinesConfig.from_params({"PRESET": "tiny", "N_STEPS": 5})
     config.n_steps, config.hash(), print(config.describe())
 """

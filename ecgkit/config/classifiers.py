@@ -4,6 +4,7 @@
 The paper column is that of ECG-QA's upper bounds (Oh et al. 2023; fact sheet ecgqa 3.2).
 
 Usage:
+
     settings = ClassifierSettings.of(config)         # of any study; the preset's where it has none
     settings.training("se_wrn")                      # n_steps, batch_size, lr, ...
 """

@@ -6,6 +6,7 @@ SimCLR's and BYOL's are those of Chen et al. 2020 and Grill et al. 2020 where th
 images.
 
 Usage:
+
     @dataclass(frozen=True)
     class MyConfig(BaselinesConfig, SslSettings): ...        # sizes from the one, SSL_* from here
     MyConfig.from_params({"PRESET": "tiny", "SSL_KIND": "simclr"}).ssl_updates(n_items=1000)

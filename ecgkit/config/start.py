@@ -1,6 +1,7 @@
 """Settings of notebook 00: an ECG of one's own.
 
 Usage:
+
     config = StartConfig.from_params({"OWN_ECG": "mine.csv", "OWN_FS": 500, "OWN_UNITS": "uV"})
 """
 

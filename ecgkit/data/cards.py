@@ -1,6 +1,7 @@
 """The data cards: one page per source, its facts in a table on top (`sources/cards/*.md`).
 
 Usage:
+
     print(read("ptbxl"))
     facts("ptbxl")["licence"]        # "CC BY 4.0"
 """

@@ -5,6 +5,7 @@ or older), sex (0 male, 1 female, NaN unknown), report, scp_codes (code -> likel
 10), source_name (the record in its place); then the source's own.
 
 Usage:
+
     cohort = open_cohort(config)                     # builds what is missing, once, then reuses it
     signal = cohort.store.read(cohort.rows("train")[:8])     # (8, C, T) float32 mV
     record = cohort.record(0)                        # ECGRecord

@@ -4,6 +4,7 @@ The metrics of a study stand in `tasks.metrics`; this one is here because the ce
 outcomes (the C of their true hazard) is a property of the data. Both are the same number.
 
 Usage:
+
     value, low, high = concordance(years, event, eta)
 """
 

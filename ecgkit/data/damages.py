@@ -2,6 +2,7 @@
 none for because they do no harm.
 
 Usage:
+
     place, jobs = damaged_copies(raw, folder)        # jobs [(damage, record name)]
     DAMAGES["one lead flat"].reason                  # "flat_lead"
     as_far_as_readable(place, "record_03")           # ECGRecord to look at, or None

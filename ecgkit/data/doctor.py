@@ -4,6 +4,7 @@ Everything here was measured while the recordings were stored (`ecgkit.data.qual
 read again, so the table of 800,000 recordings takes as long as a look at the index.
 
 Usage:
+
     print(sentence(cohort))             # the verdict in one line
     table(cohort)                       # check, expected, found, records, done
     duplicates(cohort)                  # recordings that are stored more than once

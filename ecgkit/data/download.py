@@ -4,6 +4,7 @@ Bytes go to `NAME.part`, beside `NAME.part.json` which remembers what the server
 (ETag or time of change, size). Only a file that is complete and passes its check gets its name.
 
 Usage:
+
     download(url, Path("data/ptb-xl-1.0.3.zip"), check=verify_zip, label="ptbxl")
 """
 

@@ -5,6 +5,7 @@ the kit writes its own in the same format (`qa_generator`) and reads them throug
 A question about an ECG that is not stored is dropped and listed: in = kept + dropped, always.
 
 Usage:
+
     questions = open_questions(config, cohort)
     where = questions.index("train", "single-verify")      # positions in questions.table
     y, mask = questions.labels(where), questions.valid_mask(where)          # (n, K) float32, bool

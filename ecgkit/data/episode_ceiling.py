@@ -8,6 +8,7 @@ Of a free draw almost every question has one answer, and the ECG is not needed.
 Letters: S support rows, Q query rows, A distinct answers.
 
 Usage:
+
     view = QuestionView(questions.table)
     view.ceiling(episode, "question"), view.ceiling(episode, "wording")
 """

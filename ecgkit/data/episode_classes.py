@@ -4,6 +4,7 @@ The published keys and the sound ones differ for choose questions alone (see `re
 Source: Tang et al., CHIL 2025, and its released code.
 
 Usage:
+
     classes = find_classes(questions.table, rows, sound_keys)      # ClassKey -> positions (n,)
 """
 

@@ -3,6 +3,7 @@
 Letters: n questions of the class, P patients it has.
 
 Usage:
+
     group = Group(positions, patient)               # patient: code of each row of the whole table
     drawn = group.draw(10, taken, rng)              # (positions, patients), or None: too few left
 """

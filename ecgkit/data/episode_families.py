@@ -6,6 +6,7 @@ kit's own reading of the SCP-ECG statements, go to one side of a division togeth
 rhythms (sinus tachycardia, sinus bradycardia) are no family: each asks for its own look.
 
 Usage:
+
     family_of("prolonged pr interval") == family_of("first degree av block")
     with_families({"atrial premature complex"}, known)     # and supraventricular extrasystoles ...
 """

@@ -4,6 +4,7 @@ Attributes are divided by `episode_split`; patients by ECG-QA's own split, or el
 had to be given up is said in a sentence. Under `reference`, everything is pooled as published.
 
 Usage:
+
     samplers, split = open_samplers(questions, config)             # train, seen, unseen
     samplers, split = open_samplers(questions, config, test_questions)      # another source's
 """

@@ -1,6 +1,7 @@
 """Which classes have enough questions for an episode, and which may meet in one.
 
 Usage:
+
     shape = Shape("single-verify", n_way=2, k_shot=5, n_query=5, same_question=True)
     pools, groups, short = find_pools(questions.table, rows, patient, shape)
 """

@@ -6,6 +6,7 @@ of a query. A class is of a side when all its names are; one that names both sid
 Letters: a `Pool` is what one kind of question offers, a base the classes of one question.
 
 Usage:
+
     seen, unseen = divide(train_pools, test_pools, train_fraction=0.8, seed=222)
     split.save(folder / "split.json")
     split = read_split(folder / "split.json", questions)

@@ -11,6 +11,7 @@ Two protocols (Tang et al., CHIL 2025):
 Conflicting templates are left out of both.
 
 Usage:
+
     sampler = EpisodeSampler(questions, "single-verify", n_way=2, k_shot=5, n_query=5, part="test",
                              same_question=True)
     episode = sampler[0]          # seeded by its number: the same episode on every call and machine

@@ -1,6 +1,7 @@
 """Fetching the open sources, and saying what to do for those behind a data use agreement.
 
 Usage:
+
     path = fetch("ptbxl", out="data")            # data/ptb-xl-1.0.3.zip, checked member by member
     path = fetch("cpsc-2018", mirror="https://mirror.example.org")
 """

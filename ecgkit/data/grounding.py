@@ -6,6 +6,7 @@ leads, not by the name of a group. A tuple said both ways is resolved to "no" wh
 to happen, else dropped and listed; nothing stops. Questions: in = used + dropped, asserted.
 
 Usage:
+
     grounding = read_grounding(questions)             # a QuestionSet of flavour "template"
     grounding.labels("train"), grounding.leads_mask   # (n, K) int8: 1, 0, -1 = not asked; (N, 12)
     grounding.counts()

@@ -11,6 +11,7 @@ paper: posterior leads are V1-V3 everywhere (they mirror the posterior wall); th
 for all groups; an attribute keeps its capital.
 
 Usage:
+
     asked = Asked("single-verify", "Does this ECG show static noise in lead II?", ("static noise",),
                   ("yes",))
     read_question(asked)            # [Piece("static noise", (1,), 1)], or a Skip

@@ -5,6 +5,7 @@ whatever its likelihood (0 stands for "not given", not for "absent"); diagnostic
 their `diagnostic_subclass` or `diagnostic_class` where a task asks for these.
 
 Usage:
+
     labels, classes, rows = benchmark_labels(cohort, "superdiagnostic")    # (m, 5), names, (m,)
     labels, codes = code_labels(cohort, min_count=20)
 """

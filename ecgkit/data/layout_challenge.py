@@ -4,6 +4,7 @@ sex and diagnoses (SNOMED CT) in the header's comments, no table and no patient 
 Each record is another patient, since nothing in this layout could tell two of one patient.
 
 Usage:
+
     write(folder, draw_population(3000, seed=7), 1000, "cpsc-2018", jobs=2)
 """
 

@@ -6,6 +6,7 @@ be taken for a real one; `study_ids` replaces the studies' where questions about
 joined.
 
 Usage:
+
     write(folder, draw_population(1000, seed=7), study_ids=None, jobs=2)
 """
 

@@ -4,6 +4,7 @@ Everything written here is SIMULATED and says so: in a README.txt, in each heade
 in the table's `device` column) and in truth.csv.
 
 Usage:
+
     write_layout("data/cache/like-mimic", "mimic-iv-ecg", n_ecgs=1000, seed=7, jobs=0)
 """
 

@@ -2,6 +2,7 @@
 masks, labels; safe in worker processes, whether forked or spawned.
 
 Usage:
+
     data = EcgDataset(cohort.store, rows=split.train, labels=labels)     # or cohort.view(...)
     loader = DataLoader(data, batch_size=64, shuffle=True, collate_fn=collate, num_workers=2)
     for batch in loader:

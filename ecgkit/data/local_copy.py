@@ -3,6 +3,7 @@
 Reading thousands of small members through such a mount takes hours; one long copy takes minutes.
 
 Usage:
+
     path = local("/content/drive/MyDrive/ptb-xl.zip")     # the copy; the path itself if it is fast
 """
 

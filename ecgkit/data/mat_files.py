@@ -5,6 +5,7 @@ lists broken files cannot use it. Structs, cells and sparse matrices are refused
 Source: MATLAB, "MAT-File Format" (level 5).
 
 Usage:
+
     read_mat(raw)["answer"]         # as loadmat: (1, K) int64; text: (rows,) of str
 """
 

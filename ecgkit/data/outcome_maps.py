@@ -12,6 +12,7 @@ which `outcomes_csv` then checks and joins. OUTCOMES names the file or folder, O
                 the dates of the fields below.
 
 Usage:
+
     sieve = read_mapped("exams.csv", "code-15", cohort)
 """
 

@@ -7,6 +7,7 @@ Death without heart failure competes (`deathtime`, else `dod`). Everybody else i
 after the last contact (discharge or ECG), since `dod` is known for a year after discharge only.
 
 Usage:
+
     sieve = read_mimic("mimic-iv-3.1", cohort)        # a folder or .zip with hosp/
 """
 

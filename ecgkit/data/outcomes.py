@@ -7,6 +7,7 @@ model found. `outcomes_factors` reads the ratios, `outcomes_hazard` draws, `outc
 `outcome_maps` read real follow-up.
 
 Usage:
+
     outcomes = open_outcomes(config, cohort)
     print(outcomes.describe())          # n, events, deaths, oracle C; "SIMULATED" where it is
     outcomes.table[["ecg_id", "time_days", "event", "cause"]], outcomes.simulated, outcomes.hazard

@@ -6,6 +6,7 @@ marks patients who had the outcome before. A row that cannot be used is left out
 reason; the rest goes on: in = out + left out.
 
 Usage:
+
     sieve = read_csv("follow_up.csv")
     table = joined(sieve, cohort)                  # row, ecg_id, ..., time_days, event, cause
     sieve.left_out()                               # row, patient_id, ecg_id, reason, sentence

@@ -1,6 +1,7 @@
 """The table of hazard ratios, and what it says about each ECG.
 
 Usage:
+
     hazards = read_hazards()                # hazards.yaml of the kit, or read_hazards("my.yaml")
     flags = ecg_factors(codes, statements)                      # (n, factors) 0/1
     x, beta = linear_terms(hazards, table, statements, truth)   # eta = x @ beta

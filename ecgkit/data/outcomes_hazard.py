@@ -6,6 +6,7 @@ sex. Both are proportional hazards in t, since exp(slope (age + t)) = exp(slope 
 with a Gompertz the age term of eta *is* the attained age, and is not counted twice.
 
 Usage:
+
     known = calibrated(eta, clock, death, death_clock, event_risk=0.08)
     known.risk(5.0), known.net_risk(5.0)             # (n,) with death about, and without
     years, cause = known.draw(rng, censoring)        # cause 0 censored, 1 heart failure, 2 death

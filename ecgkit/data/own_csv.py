@@ -5,6 +5,7 @@ index column, units behind names or in a line of their own, lines of notes on to
 All of that is read; what could mean two things is asked about. No value is guessed.
 
 Usage:
+
     found = read_table("mine.csv")
     found.names, found.values                # ("I", "II", ...) or None, (T, C) float64
     found.units, found.rates                 # "uV" or None; (500.0, 0.5) Hz if its times are s, ms

@@ -4,6 +4,7 @@ A WFDB header says rate, units and leads itself. CSV and NPY do not: you say the
 guesses nothing that would change a value. How a CSV is written (`own_csv`) is found out.
 
 Usage:
+
     record = read_own_ecg("mine/rec_1")                                    # .hea and .dat
     record = read_own_ecg("mine.csv", fs=500, units="uV")                  # names in line 1
     record = read_own_ecg("mine.npy", fs=250, units="mV", leads="I,II,V1")

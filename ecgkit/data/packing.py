@@ -4,6 +4,7 @@ A source's own digital values are kept as they are, so nothing is lost; only a r
 be resampled, or whose values leave int16, is rounded again (with a gain that uses the full range).
 
 Usage:
+
     packed = pack(read_raw(place, name), fs=500)            # Packed, or RecordError with its reason
     text = gain_text(packed.gain)                           # "1000", or one number per lead
 """

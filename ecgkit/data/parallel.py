@@ -4,6 +4,7 @@ Each item should be worth some tenths of a second (a shard, not a record). Whoev
 the results are the same and in the order of the items.
 
 Usage:
+
     workers = Workers.of(config)                        # jobs, backend and scheduler of the config
     results = workers.map(write_shard, shards, "storing shards")
     Workers(backend="dask", scheduler="tcp://10.0.0.5:8786").map(...)

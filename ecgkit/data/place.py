@@ -4,6 +4,7 @@ Both can be pickled, so that worker processes read from them too. Names that wou
 (absolute ones, or with `..`) are never followed.
 
 Usage:
+
     place = open_place("ptb-xl.zip", holding="ptbxl_database.csv")    # rooted at that table
     place.read("records100/00000/00001_lr.dat")                         # bytes
     place.listing()                                                     # {name: (size, stamp)}

@@ -6,6 +6,7 @@ A folder with question shards in ECG-QA's JSON and recordings as MATLAB files na
 say). What is broken is listed with a reason: in = kept + left out.
 
 Usage:
+
     data = read_published_fewshot("FSL_ECG_QA_Dataset")
     data.table                          # one row per question; "recording" = there is an ECG
     data.record(17)                     # ECGRecord

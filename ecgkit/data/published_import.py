@@ -4,6 +4,7 @@ A file that is missing, broken or not of the format is left out and listed with 
 in = read + left out. ECG ids are taken from the recordings' paths.
 
 Usage:
+
     found = import_questions("qa_files", answers="qa_files/answers.csv")
     found.table, found.left_out
     import_grounding("grounding_files").table

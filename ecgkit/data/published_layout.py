@@ -10,6 +10,7 @@ For people who still train with the older code; the kit itself reads none of thi
 A question whose recording cannot be used is left out and listed: in = written + left out.
 
 Usage:
+
     export = export_questions(questions, cohort, "qa_files", count_tokens=tokens_of)
     export.summary(), export.left_out
     export_grounding(grounding, cohort, "grounding_files")

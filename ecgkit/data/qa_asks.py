@@ -1,6 +1,7 @@
 """Every question that can be asked about some ECGs, template by template (numbers: `qa_templates`).
 
 Usage:
+
     asks = single_asks(facts, rows) + pair_asks(facts, pairs, "irrelevant")
 """
 

@@ -6,6 +6,7 @@ that compare measurements of two patients. Of all other answers and templates no
 known here (shown as "").
 
 Usage:
+
     print(qa_counts(questions).to_string(index=False))           # 104 answers
     print(template_counts(questions).to_string(index=False))     # 70 templates
     print(counts_text(questions))        # both, and where the published column is from

@@ -8,6 +8,7 @@ shard at hand holds 28, 31 and 35 % "yes" (templates 26-28); half of its 43 ques
 two "no" for a "yes", the others 0 to 75 % "yes".
 
 Usage:
+
     ask = verify(1, ["atrial fibrillation"], {"a": "atrial fibrillation"}, yes=rows, no=others)
     for ask, n in zip(asks, share_out([a.capacity for a in asks], weights, total)): ask.draw(n, rng)
 """

@@ -11,6 +11,7 @@ Each fact has three states: known present, known absent, not known (never asked)
 - a measurement within 2 % of a limit of its normal range is not asked about.
 
 Usage:
+
     facts = read_facts(cohort.table, cohort.truth)
     facts.state["atrial fibrillation"]        # (n,) int8: 1 present, 0 absent, -1 not sure
 """

@@ -6,6 +6,7 @@ truth table, leads of a finding truth or reports. Folds 1-8 / 9 / 10 are train /
 `template` and `paraphrased` hold the same samples; only `question` differs.
 
 Usage:
+
     folder = generated_folder(cohort, seed=7)     # written once under the cache, then reused
 """
 

@@ -5,6 +5,7 @@ The simulator's truth measures every lead, so a listed statement is placed by it
 depressed in i, avl, v5,6"). A statement of voltage is placed in the six limb or six chest leads.
 
 Usage:
+
     named_leads(" , I-AVF,")                              # [0, 1, 2, 3, 4, 5]
     leads = form_leads(state, table, truth)               # name -> (n, 12) int8
 """

@@ -10,6 +10,7 @@ stop and this lists the questions that need it. in = mapped + dropped, asserted.
 Source: ECG-QA v1.0.2, mapping scripts (ecgqa.md 1.5).
 
 Usage:
+
     mapped = write_mapped("ecg-qa.zip", "ptb-xl", "mapped")            # or an open cohort
     print(mapped.summary())
 """

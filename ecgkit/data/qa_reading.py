@@ -7,6 +7,7 @@ Answer tables that cannot be used raise one DataError; a shard raises BrokenShar
 lists; a sample has a `problem` or none. Keys beyond KEYS do no harm.
 
 Usage:
+
     shelf = open_shelf("ecg-qa.zip", "ptbxl")
     for name, split in shelf.shards("paraphrased"):
         samples = load_shard(shelf, name)

@@ -6,6 +6,7 @@ generator draws, so the questions are not the published ones, their numbers are.
 Letters: n questions, m of them drawn.
 
 Usage:
+
     drawn = sample_by_type(questions, questions.index("test"), share=0.1, seed=42)   # (m,)
     strata(questions, questions.index("test"), 0.1)                  # type3, n, drawn
 """

@@ -6,6 +6,7 @@ wordings it holds that were never met before; only a shard with something wrong 
 sample by sample. Broken shards are listed and passed over.
 
 Usage:
+
     reader = ShardReader(shelf)
     for name, split in shelf.shards("paraphrased"):
         reader.add(name, split)

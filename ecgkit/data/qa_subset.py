@@ -8,6 +8,7 @@ kept are those these questions need. Where ECGQA is empty, whole patients are ke
 SAMPLE recordings.
 
 Usage:
+
     rows = wanted(config, table, "mimic-iv-ecg")      # rows of the source's table to keep
     out = left_out(config, cohort, questions)         # (N,) bool, the same choice of a QATable
 """

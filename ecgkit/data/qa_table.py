@@ -6,6 +6,7 @@ integers, about 25 bytes. A *kind* is one combination of template, types, answer
 Letters: N questions, M kinds.
 
 Usage:
+
     table = open_table(open_shelf("ecg-qa.zip"), "paraphrased")
     table.ecg_id                                              # (N, 2), second -1 = about one ECG
     table.answers[table.kinds[table.kind[0], ANSWER]]         # answers of the first question

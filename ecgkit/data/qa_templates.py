@@ -19,6 +19,7 @@ sentences are the kit's own (`qa_templates_single`, `_signal`, `_pairs`).
     57-63, 64-70 the same about ECGs of two patients
 
 Usage:
+
     TEMPLATES[1].wordings[0].format(a="atrial fibrillation")    # flavour `template`
     TEMPLATES[1].wordings[1:]                                    # flavour `paraphrased`
 """

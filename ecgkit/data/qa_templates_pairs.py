@@ -5,6 +5,7 @@ The sentences are the kit's. A relation is what held before and holds now; each 
 become "earlier" and "later" for ECGs of one patient, "first" and "second" for ECGs of two.
 
 Usage:
+
     FINDINGS["new"].verify, FINDINGS["new"].query, ORDER["consecutive"]
 """
 

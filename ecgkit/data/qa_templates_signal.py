@@ -5,6 +5,7 @@ The sentences are the kit's. The first line of each block is flavour `template`,
 {c}); of measurements {a} is the range, {b} the measurement.
 
 Usage:
+
     SIGNAL[27]           # a block of lines
 """
 

@@ -6,6 +6,7 @@ Templates about likelihood say so in ECG-QA's three words (INCLUDING, EXCLUDING)
 upper bounds' scripts, the published ones too, tell them.
 
 Usage:
+
     SINGLE[1]            # a block of lines
 """
 

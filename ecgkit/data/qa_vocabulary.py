@@ -6,6 +6,7 @@ on the published ones. 59 of PTB-XL's 71 statements are classes; a normal ECG an
 (RVH, WPW, ...) are asked about with yes or no and are never an answer.
 
 Usage:
+
     answer_classes()              # 104 names, `none` among them
     DIAGNOSTIC["LVH"]             # "left ventricular hypertrophy"
 """

@@ -5,6 +5,7 @@ doubt goes to the quarantine with one of `REASONS`; everything else is a column 
 and a line in `doctor.table`.
 
 Usage:
+
     findings = examine(read_raw(place, name))
     error = problem(findings, rates=(500,))            # RecordError to quarantine it with, or None
     index_line |= findings.columns()

@@ -2,6 +2,7 @@
 takes.
 
 Usage:
+
     trial = damage_trial(cohort, row=0, folder=run.folder / "damaged_store")
     trial.quarantine
     for reason, sentence, record in quarantine_examples(cohort, 0, folder): ...

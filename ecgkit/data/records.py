@@ -6,6 +6,7 @@ formats) goes through `wfdb`, which the tests also hold it equal to, bit by bit.
 formats: the WFDB signal(5) manual page.
 
 Usage:
+
     raw = read_raw(place, "records100/00000/00001_lr")      # digital (C, T), gains, lead names
     record = raw.to_record(ecg_id=1)                        # ECGRecord in mV
 """

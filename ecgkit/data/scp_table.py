@@ -5,6 +5,7 @@ the columns of other code systems (AHA, aECG, CDISC, DICOM) are present but left
 nothing in the kit reads them.
 
 Usage:
+
     table = scp_statements()                 # index = code
     table.loc["IMI", "diagnostic_class"]     # "MI"
 """

@@ -10,6 +10,7 @@ mV = int16 / gain in float32, to the last bit what WFDB's own quotient gives; a 
 1 / gain would be a fifth faster and one rounding step off.
 
 Usage:
+
     store = Store(folder)
     batch = store.read([3, 5, 8])                       # (3, C, T) float32 mV
     store.read(rows, out=buffer)                        # without new memory, for loops

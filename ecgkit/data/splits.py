@@ -6,6 +6,7 @@ records). Source: Wagner et al. 2020, PTB-XL, "Cross-validation folds". Other so
 lays over a table as they are.
 
 Usage:
+
     rows = rows_of_split(table, "train")
     lists = from_ecg_lists(qa_reading.read_ecg_ids(shelf), table)
     lists.rows["test"], print(lists.describe())

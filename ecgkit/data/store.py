@@ -6,6 +6,7 @@ same bytes come out whoever writes which shard, however often a build was killed
 when two processes build the same store at once.
 
 Usage:
+
     store = build_store(folder, jobs, place, key="...", fs=500)          # jobs [(ecg_id, name)]
     store = build_store(..., seconds=10.0, workers=Workers(jobs=4))       # cropped, padded
     store = write_store(folder, jobs, pack, key="...", fs=100)           # any pack(job) -> Packed

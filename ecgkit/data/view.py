@@ -6,6 +6,7 @@ or segment, normalise. Padding is put around what is finished: it is 0, has no s
 edge or a z-score, and `mask` says where it is.
 
 Usage:
+
     view = View(store, fs=250, seconds=5, length="segment", leads=("II", "V5"), filter="highpass")
     view.read([0, 1]), view.mask([0, 1])         # (2, 2, 1250) float32, (2, 1250) bool
     view.record_of                               # (n,) the store's row of each window

@@ -7,6 +7,7 @@ row (20 microvolts of 1.3 V, or 1e-4 standard deviations of 6). Gaps stay gaps: 
 with the mean of their lead, where the view fills them before it resamples and filters.
 
 Usage:
+
     fast = write_view(View(store, fs=100, filter="bandpass"))     # <cache>/view-<key>
     fast.read(rows), fast.mask(rows)
 """

@@ -4,6 +4,7 @@ Nothing is read or set aside here, so that an absurd number costs nothing. Sourc
 WFDB header(5) manual page.
 
 Usage:
+
     header = parse_header(text)             # Header, or RecordError with the quarantine's reason
     header.comments                         # "Age: 84", "Dx: 426783006", ...
 """

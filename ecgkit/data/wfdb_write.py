@@ -1,6 +1,7 @@
 """Writes many ECGs at once as WFDB records, in the way the source they imitate writes them.
 
 Usage:
+
     write_wfdb(folder, names, adc, fs=100)                      # PTB-XL: adc (N, C, T) int16
     write_wfdb(folder, names, adc, fs=500, style=MIMIC)         # 200 units per mV, aVF before aVL
     write_wfdb(folder, names, adc, fs=500, style=CHAPMAN)       # .mat files MATLAB opens too

@@ -5,6 +5,7 @@ Source of the format: PKWARE's APPNOTE, sections 4.3.12 to 4.3.16 and 4.5.3. Enc
 directory itself and archives in several volumes are refused.
 
 Usage:
+
     members = Members(Path("ptb-xl.zip"))
     members.rows["records100/00000/00001_lr.dat"]       # its row in members.table
     read_member(file, members.table[row].item(), path, name)       # its bytes, checked

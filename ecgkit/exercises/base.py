@@ -3,6 +3,7 @@
 An exercise is a function from the notebook's objects to the right answer, registered under its id.
 
 Usage, in one of the files beside this one:
+
     @exercise("00.1", "QRS duration of the blocked heart in ms", tolerance=10, unit="ms",
               why="...", hints=("...", "..."))
     def qrs_of_block(blocked):

@@ -78,15 +78,15 @@ def dropped_codes(codes):
     "the weight of the reconstruction in the loss that was logged",
     tolerance=0.01,
     unit="a share from 0 to 1",
-    why="One equation, one unknown: loss = w rec + (1 - w) cox. The published code puts alpha on "
-    "the Cox loss, the formula on the reconstruction; at 0.5 nobody notices, and at 0.9 the two "
-    "train for opposite things.",
+    why="One equation, one unknown: loss = w rec + (1 - w) outcome. The published code puts alpha "
+    "on the outcome (its Cox loss), the formula on the reconstruction; at 0.5 nobody notices, and "
+    "at 0.9 the two train for opposite things.",
     hints=(
         "Write the loss of section 5 down with the three numbers of the row. What is unknown?",
-        "w = (loss - cox) / (reconstruction - cox).",
+        "w = (loss - outcome) / (reconstruction - outcome).",
     ),
     slips={
-        "That is the weight of the Cox loss; the reconstruction has the rest.": lambda row: (
+        "That is the weight of the outcome; the reconstruction has the rest.": lambda row: (
             1 - _weight(row)
         ),
     },
@@ -96,4 +96,4 @@ def weight_of_reconstruction(row):
 
 
 def _weight(row) -> float:
-    return float((row["loss"] - row["cox"]) / (row["reconstruction"] - row["cox"]))
+    return float((row["loss"] - row["outcome"]) / (row["reconstruction"] - row["outcome"]))

@@ -1,6 +1,7 @@
 """What a solution reads of the notebooks' run folder: their settings, their numbers, their tables.
 
 Usage:
+
     settings = read.settings(run, "03_baselines")          # the config that notebook ran with
     read.metric(run, "03_baselines", "exact_match_fusion") # {"value": 0.71, "low": ..., ...}
 """

@@ -8,6 +8,7 @@ Sources: Oh et al. 2022 section 3 (random lead masking); Chen et al. 2020 (SimCL
 transformations have these as their ECG counterparts.
 
 Usage:
+
     silent = random_lead_masks(len(signal), 12, rng)            # (B, 12) bool, never a whole row
     x = mask_leads(signal, silent)                              # RLM
     first, second = two_views(signal, rng, Augmentations(), fs=100)     # (B, C, T / 2) each

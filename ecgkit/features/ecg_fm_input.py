@@ -6,6 +6,7 @@ lead over the *whole* recording, before it is cut; a constant lead becomes 0, wh
 random lead masking writes; samples after the last whole segment are dropped.
 
 Usage:
+
     x = ecg_fm_input(store.read(rows), fs=store.fs)          # (B, C, T) mV -> (B, S, C, 2500)
 """
 

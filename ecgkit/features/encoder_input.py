@@ -1,6 +1,7 @@
 """How the input of a frozen ECG encoder is made of mV, by the word that its notes use for it.
 
 Usage:
+
     prepare = prepare_for("esi_preprocess")
     x = prepare(store.read(rows))                  # (B, C, T) mV -> (B, C, T) float32
 """

@@ -6,6 +6,7 @@ remove absolute mV. (For the published code's ConvNeXt this is a no-op, because 
 each channel over time anyway; with a norm over channels, and for XResNet, it is not.)
 
 Usage:
+
     x = esi_preprocess(store.read(rows))            # (B, C, T) mV -> (B, C, T) float32, no unit
 """
 

@@ -7,6 +7,7 @@ any training; `tests/test_llm_qa_prompts.py` holds them against the simulator's 
 Shape letters: B records, C leads, T samples, L samples of one beat.
 
 Usage:
+
     found = measure(signal, fs=100)                 # (B, 12, T) mV -> columns heart_rate, rr_ms ...
 """
 

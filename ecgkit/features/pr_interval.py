@@ -8,6 +8,7 @@ steepest rise meets the level before it. Where the bump does not stand out of th
 Shape letters: B records, T samples, L samples of one beat.
 
 Usage:
+
     pr_ms = pr_interval(signal, fs=100)              # (B, 12, T) mV -> (B,), NaN without a P wave
 """
 

@@ -9,6 +9,7 @@ broad QRS). It finds beats, it does not tell their kind. The idea is Pan & Tompk
 over all leads and without adaptive state.
 
 Usage:
+
     beats = find_beats(signal, fs=100)                  # Beats: record (N,), sample (N,)
     rate = heart_rate(beats)                            # (B,) beats per minute, NaN below 2 beats
     beat = median_beats(signal, beats)                  # (B, C, L)

@@ -8,6 +8,7 @@ R peaks, each beat shifted to where it fits the median, beats unlike the median 
 Letters: B records, C leads, T samples, N beats (of all records), L samples of one beat.
 
 Usage:
+
     x = risk_input(store.read(rows), fs=100, n_samples=128, kind="beat")    # (B, C, n_samples)
     float32
     found = clean_beats(signals, fs=500)          # .beats (B, C, 600) mV, .found, .used (B,)

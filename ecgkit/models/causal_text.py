@@ -3,6 +3,7 @@
 Letters: B texts, L words, D width.
 
 Usage:
+
     require_causal(text_encoder)                     # once; a sentence for those that look ahead
     states = causal_states(text_encoder, ids)        # (B, L) -> (B, L, D)
 """

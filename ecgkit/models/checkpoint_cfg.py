@@ -4,6 +4,7 @@ The reverse of `checkpoint_sizes`. What the kit does not have (layer drop, chann
 what the kit does: nothing. Source: names of the published settings (fact sheet ecgqa.md 3.0-3.4).
 
 Usage:
+
     cfg_of("pretraining", model)["model"]["encoder_layers"]
 """
 

@@ -9,6 +9,7 @@ each other the file is refused.
 Source: names of the published settings and weights (fact sheet ecgqa.md 3.0-3.4).
 
 Usage:
+
     sizes = transformer_sizes({name: tuple(t.shape) for name, t in state.items()}, "encoder.")
     config = ECGTransformerConfig(**sizes)
 """

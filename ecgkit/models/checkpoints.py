@@ -9,6 +9,7 @@ Weights of the published code get `protocol="reference"` by default: they were t
 pooling and masks. Letters: C leads, T samples.
 
 Usage:
+
     model = load_fairseq("wanglab/ecg-fm")            # or a path; Wav2Vec2CMSC in eval mode
     model(ecg_fm_input(signal, fs=500)[:, 0])["pooled"]
     export_fairseq(model, "mine.pt")

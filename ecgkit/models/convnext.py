@@ -4,6 +4,7 @@ gives it.
 Parameter names equal the published ones, so a published state dict loads as it is.
 
 Usage:
+
     encoder = ConvNeXt1D(ConvNeXtConfig.preset("tiny"))
     out = encoder(x)        # x (B, C, T) mV -> {"embedding": (B, D), "tokens": (B, P, D)}
 """

@@ -9,6 +9,7 @@ differentiated twice.
 Letters: B batch, F channels, C leads, T samples, R rows, W columns of a row (a multiple of F).
 
 Usage:
+
     h = norm_leaky(conv(x), batch_norm)         # F.leaky_relu(batch_norm(conv(x)))
     h = halve(h)                                # F.max_pool2d(h, (1, 2))
     h = dropout(h, 0.2, training=True)          # F.dropout, 20.0 % +- 0.001 % of it

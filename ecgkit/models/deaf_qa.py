@@ -11,6 +11,7 @@ a single ECG has other logits beside pairs than alone), means run over non-zero 
 window of a padded first ECG goes through the length rule twice. `"paper"` (default) mends these.
 
 Usage:
+
     model = DeafQA(ECGTransformerConfig(dim=96, n_layers=2), n_answers=103)
     model(ecg, ecg_2=None)["logits"]                       # ecg (B, 12, T) mV -> (B, 103)
 """

@@ -7,6 +7,7 @@ each lead, a parallel one attends over leads; their sum is pooled to the code z.
 time tokens (T / 2^n_down), Z code width, H heads.
 
 Usage:
+
     model = DualAttentionAutoencoder(DualAttentionConfig(n_samples=608)) out = model(x,
     return_attention=True)   # x (B, C, T) z-scored; out["z"] (B, Z), out["recon"] (B, C, T), ...
     risk = RiskHead(512)(out["z"])          # {"log_risk": (B,), "hidden": (B, 3)}"""

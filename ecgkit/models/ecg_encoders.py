@@ -5,6 +5,7 @@ An encoder has `.width` (E), maybe `.token_width` (E_t), and maps (B, C, T) mV t
 E), "tokens": (B, P, E_t)}.
 
 Usage:
+
     encoder = encoder_for("atto", norm="channel")         # names: config.esi.ENCODERS
     save_encoder(encoder, folder, fs=100, input="esi_preprocess")
     encoder = load_encoder(folder); encoder.notes["fs"]

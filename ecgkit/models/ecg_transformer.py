@@ -9,6 +9,7 @@ Source: Oh et al. 2022 (arXiv 2203.06889) section 3; Oh et al. 2023 (ECG-QA) app
 the published code does: pooling over non-zero entries and a position code that sees padded tokens.
 
 Usage:
+
     model = ECGTransformerClassifier(ECGTransformerConfig(dim=96, n_layers=2), n_labels=71)
     model(signal)["logits"]                                  # signal (B, 12, T) mV -> (B, 71)
 """

@@ -3,6 +3,7 @@
 Letters: B batch, C leads, T samples, E width of the embedding, K classes.
 
 Usage:
+
     model = EncoderHead(encoder, width=encoder.width, n_classes=5)
     model(signal)                  # (B, C, T) -> {"embedding": (B, E), "logits": (B, K)}
 """

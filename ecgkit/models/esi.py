@@ -11,6 +11,7 @@ Letters: B ECGs and their texts, C leads, T samples, P encoder tokens, Q pooled 
 Source: Yu et al., ESI (TMLR 2024); CoCa (Yu et al. 2022), section 3.2.
 
 Usage:
+
     model = ESI(encoder, text_encoder, ESIConfig(vocab_size=28_895))
     ids, mask, labels = shift_captions(ids, mask, "reference")
     out = model(signals, ids, mask, labels)      # (B, C, T) mV, (B, L), (B, L) -> named tensors

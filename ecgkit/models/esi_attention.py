@@ -8,6 +8,7 @@ Letters: B ECGs, C leads, T samples, P encoder tokens, Q pooled tokens, H heads,
 words.
 
 Usage:
+
     maps = look(model, signals, ids)
     maps["over_time"][0, i]       # (P,) of the word that is said after ids[0, :i + 1]; its sum is 1
 """

@@ -13,6 +13,7 @@ of a head.
 Source: CoCa (Yu et al. 2022), PaLM (Chowdhery et al. 2022) for the parallel block.
 
 Usage:
+
     decoder = Decoder(width=768, n_layers=6)
     states = decoder(text_tokens, ecg_tokens)             # (B, L, D), (B, P, D) -> (B, L, D)
     packing = Packing(mask)                               # (B, L), 1 where there is a word

@@ -8,6 +8,7 @@ Letters: B ECGs, K beams, L words so far, V vocabulary, W words a beam proposes.
 Source: beam search with length normalisation: Wu et al. 2016 (Google's NMT), section 7.
 
 Usage:
+
     ids = search(next_word, start_ids, end_id=3, max_tokens=48, n_beams=4)       # (B, L + n)
 """
 

@@ -4,6 +4,7 @@ model of these sizes, and the settings that build a model again.
 Letters: D width of the text encoder.
 
 Usage:
+
     state = kit_names(published_state)                   # one name per weight, the kit's
     model = of_settings(settings_of_state(state))        # protocol reference
     load_into(model, state, "esi.pt")                    # checkpoints: strictly, or a sentence

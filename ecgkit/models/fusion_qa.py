@@ -11,6 +11,7 @@ and leaves the last token out, means run over non-zero entries, and the position
 ECG feels an absent second one. `"paper"` (default) mends all of these.
 
 Usage:
+
     model = FusionQA(FusionConfig(dim=96, n_layers=2, vocab_size=800), n_answers=103)
     model(ecg, text, ecg_2=None, text_padding_mask=None)["logits"]            # (B, K)
 """

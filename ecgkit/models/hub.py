@@ -4,6 +4,7 @@ The access token comes from the environment (`HF_TOKEN`, or `hf auth login`); th
 nor prints it. `HF_ENDPOINT` points elsewhere, `HF_HUB_OFFLINE=1` uses the local cache alone.
 
 Usage:
+
     fetch("wanglab/ecg-fm/mimic_iv_ecg_physionet_pretrained.pt")      # -> a path in the local cache
 """
 

@@ -8,6 +8,7 @@ in pieces is none. Each strength has a ceiling here (a sigmoid below `CEILINGS`)
 noise alone.
 
 Usage:
+
     module = Leaves(SimCLR(encoder, width=96, hidden=128, out=64))
     module(signal)                        # (N, C, T) mV -> z_1, z_2, embedding, strengths
 """

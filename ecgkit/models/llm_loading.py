@@ -1,6 +1,7 @@
 """Any causal language model of the hub or of a folder, frozen.
 
 Usage:
+
     tokenizer, llm = load_llm("meta-llama/Llama-3.2-1B")    # or a folder
     tokenizer, llm = load_llm("meta-llama/Llama-3.1-8B", four_bit=True)     # a GPU with 8 GB
 """

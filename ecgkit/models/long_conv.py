@@ -9,6 +9,7 @@ N blocks of K steps, F frequencies of 2 K points.
 Source: overlap-save; Oppenheim & Schafer, Discrete-Time Signal Processing, section 8.7.
 
 Usage:
+
     y = long_conv(x, conv.weight, conv.bias, conv.groups)                    # (B, P, D) both
 """
 

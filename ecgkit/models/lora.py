@@ -5,6 +5,7 @@ Needs peft (`pip install ecgkit[lora]`). Keys and values of a question then depe
 trained, so that a memory is good only until the next step of the adapters.
 
 Usage:
+
     llm = add_lora(llm, rank=8)
     reader = PrefixLLM(llm, tokenizer)                # leaves the adapters trainable
     optimizer = AdamW([*mapper.parameters(), *lora_parameters(llm).values()])

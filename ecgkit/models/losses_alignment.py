@@ -1,6 +1,7 @@
 """Alignment of ECG embeddings with report embeddings that do not move. A pure function.
 
 Usage:
+
     loss = similar_reports(ecg, text, temperature=0.1, text_temperature=0.1)
 """
 

@@ -8,6 +8,7 @@ such that the mean over processes, weighted by their b, is the loss of one proce
 Letters: B pairs of all processes, b of this one, D width, L words, V vocabulary, N labelled words.
 
 Usage:
+
     ids, mask, labels = shift_captions(ids, mask, protocol)
     out = model(signals, ids, mask, labels)
     ecg, text = gather_rows(out["ecg_latents"], out["text_latents"])        # alone: as they are

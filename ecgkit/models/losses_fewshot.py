@@ -3,6 +3,7 @@
 Letters: B rows, A answer tokens, V vocabulary.
 
 Usage:
+
     scores = token_scores(reader(memory, prefix, targets), targets)
     scores["loss"].mean().backward()
 """

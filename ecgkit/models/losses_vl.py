@@ -7,6 +7,7 @@ Sources: M3AE (arXiv 2209.07098) section 2 and its ECG form in Oh et al. 2023 (E
 a gradient of 0.
 
 Usage:
+
     loss = mlm_loss(out["mlm_logits"], targets)
     loss += mim_loss(out["mim_prediction"], ecg, hidden)
     loss += itm_loss(out["itm_logits"], matched)

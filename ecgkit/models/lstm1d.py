@@ -6,6 +6,7 @@ beside the maximum and the mean over time. Here `pool` samples are averaged to o
 LSTM is serial, and 500 Hz tell it little that 125 Hz do not (ours; 1 leaves it out).
 
 Usage:
+
     LSTM1D()(signal)                            # (B, 12, T) mV -> {"embedding": (B, 768)}
 """
 

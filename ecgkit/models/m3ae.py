@@ -19,6 +19,7 @@ Parameters at the published sizes, D = 768 (answering 317,573,863 with K = 103; 
 so reaches the encoder, and padded tokens; `"paper"` (default) mends both.
 
 Usage:
+
     config = M3AEConfig(dim=96, n_layers=2, vocab_size=800)
     out = M3AEPretraining(config)(ecg, masked_text, text_padding_mask, ecg_mask=hidden)
     M3AEQA(config, n_answers=103)(ecg, text, ecg_2=None)["logits"]               # (B, 103)

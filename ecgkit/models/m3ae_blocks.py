@@ -5,6 +5,7 @@ visible, D width, E decoder width, H heads.
 Source: Chen et al. 2022 (M3AE, arXiv 2209.07098) section 2; He et al. 2022 (MAE) for the decoder.
 
 Usage:
+
     layer = CoAttentionLayer(dim=768, n_heads=12, ffn_dim=3072, dropout=0.1)
     words, (own, cross) = layer(words, ecg_tokens, word_padding, ecg_padding)
 """

@@ -15,6 +15,7 @@ layer on; that is as published. "bidirectional": everything sees everything.
 Linear(768, 30522); matching Linear(1536, 1) over the means of ECG and report.
 
 Usage:
+
     model = MedViLLPretraining(FusionConfig(dim=96, n_layers=2, vocab_size=800))
     out = model(ecg, text, text_padding_mask, text_mask=hidden)
     load_medvill(FusionQA(config, n_answers), model)

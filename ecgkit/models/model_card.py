@@ -1,6 +1,7 @@
 """The model card that goes with every saved model, written from its config.json alone.
 
 Usage:
+
     print(model_card(read_config(folder)))
 """
 

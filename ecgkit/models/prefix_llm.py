@@ -16,6 +16,7 @@ GPT-2, Phi). It may be in half precision: soft tokens are cast where they enter,
 float32, and only those of answer tokens are computed.
 
 Usage:
+
     reader = PrefixLLM(llm, tokenizer)
     memory = reader.read_questions(["Does this ECG show atrial fibrillation?"])
     logits = reader(memory, prefix, reader.encode_answers(["yes"]))    # (B, A, V)

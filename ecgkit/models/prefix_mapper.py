@@ -11,6 +11,7 @@ Letters: B rows, F = feature_dim, N ECG tokens of one recording (published: one)
 D = llm_dim, H heads. Features are (B, F), or (B, N, F) tokens.
 
 Usage:
+
     mapper = build_mapper("attention", feature_dim=768, llm_dim=4096)        # 26,250,240 parameters
     mapper(features, return_attention=True)    # (B, F) -> "prefix" (B, P, D), "attention"
 """

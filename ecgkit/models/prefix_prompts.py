@@ -12,6 +12,7 @@ Source: prompts 1-3 as released with Tang et al., CHIL 2025 (fewshot.md, section
 blanks they lack; `REFERENCE` has them as released.
 
 Usage:
+
     wording = Wording(tokenizer, "1")
     wording.pieces("Is it normal?")         # (ids before the soft tokens, ids after them)
 """  # noqa: E501

@@ -9,6 +9,7 @@ shape. Nothing in a file is run (`torch_files.py`).
 Letters: P soft tokens, F width of the ECG embedding, D width of the language model.
 
 Usage:
+
     save_mapper(mapper, "runs/my_mapper", "verify, 5-way 5-shot, simulated cohort")
     mapper = load_mapper("runs/my_mapper", feature_dim=768, llm_dim=4096)
     mapper = load_mapper("jialucode/FSL_ECG_QA", 768, 4096)      # the authors'; needs the hub

@@ -6,6 +6,7 @@ word as without padding, which a model with sliding-window attention notices.
 Letters: B rows, L remembered places, X + Y ids still to be read before and after the soft tokens.
 
 Usage:
+
     memory = reader.read_questions(questions).select(torch.tensor([0, 0, 1]))
 """
 

@@ -6,6 +6,7 @@ there are none. `more` are constructor arguments beside the config, kept as attr
 A model made of others has functions of its own: `build` (settings -> model) and `settings` (back).
 
 Usage:
+
     build("SEWideResNet", {"widths": [16, 16, 32], "n_blocks": 1}, n_labels=5)
     settings_of(model), n_labels_of(model)
 """

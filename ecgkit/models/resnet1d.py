@@ -4,6 +4,7 @@ Letters: B batch, C leads, T samples, W width of the first stage, D = 32 W width
 Source: He et al. 2016, table 1; stride in the middle convolution of a block, as torchvision has it.
 
 Usage:
+
     net = ResNet1D()                            # 15,959,168 parameters
     net(signal)                                 # (B, 12, T) mV -> (B, 2048)
 """

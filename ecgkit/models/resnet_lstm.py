@@ -7,6 +7,7 @@ Source: Oh et al. 2023 (ECG-QA) section 5, after Antol et al. 2015 (VQA) with Re
 Linear(2048, 1024); Linear(1024, 103). There is no position and no norm beside the word vectors.
 
 Usage:
+
     model = ResNetLSTM(ResNetLSTMConfig(vocab_size=800), n_answers=103)
     model(ecg, text, ecg_2=None, text_padding_mask=None)["logits"]            # (B, 103)
 """

@@ -10,6 +10,7 @@ and says what it was trained on; README.md is the model card (`model_card.py`). 
     metrics     {name: {value, low, high, n, note}} or {name: number}
 
 Usage:
+
     save_pretrained(model, "runs/my_model", {"classes": codes, "data": run.data})
     model = load_pretrained("runs/my_model")          # or "owner/name" of the hub; model.about
     push("runs/my_model", "owner/name")

@@ -6,6 +6,7 @@ Source: ECG-FM and W2V+CMSC+RLM read 5 s at 500 Hz (2500 samples). How the few-s
 its tokens is not in their code; the mean over time is the kit's reading (fact sheet 1).
 
 Usage:
+
     encoder = SegmentEncoder(SegmentConfig(dim=96, n_layers=2))
     encoder(signal)["embedding"]                     # (B, 12, 5000) -> (B, 96)
 """

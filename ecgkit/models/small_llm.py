@@ -1,6 +1,7 @@
 """A small Llama of our own and its tokenizer, for machines without a real language model.
 
 Usage:
+
     tokenizer = train_tokenizer(texts, vocab_size=1000)
     llm = build_small_llm(len(tokenizer), width=128, n_layers=4, n_heads=4)    # ~1 M, random
 """

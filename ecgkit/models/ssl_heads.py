@@ -10,6 +10,7 @@ the forward that follows an update (the training loop has no hook after one), by
 update; the very last update is followed by no forward, and no loss needs its target either.
 
 Usage:
+
     module = SimCLR(encoder, width=96, hidden=128, out=64)        # encoder(x)["pooled"] (B, 96)
     out = module(first, second)                                   # z_1, z_2 (N, 64), embedding
 """

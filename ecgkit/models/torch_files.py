@@ -10,6 +10,7 @@ and lists, tensors are cut from their bytes, an object of any other class become
 Source: the file layout of torch.save (zip since torch 1.6, a row of pickles before).
 
 Usage:
+
     state, cfg = read_torch_file("mimic_iv_ecg_physionet_pretrained.pt")
 """
 

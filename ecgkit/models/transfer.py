@@ -1,6 +1,7 @@
 """Weights handed from a pretrained model to another: what fits by name and shape is copied.
 
 Usage:
+
     n_tensors = copy_fitting(model.ecg_encoder, ecg_weights(pretrained))
 """
 

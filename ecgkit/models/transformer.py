@@ -5,6 +5,7 @@ Module names are those of the published checkpoints.
 Source: Vaswani et al. 2017; Devlin et al. 2019 (post-norm, GELU).
 
 Usage:
+
     encoder = TransformerEncoder(config)      # dim, ffn_dim, n_heads, n_layers, three dropouts
     x, maps = encoder(tokens, padding_mask, return_attention=True)
 """

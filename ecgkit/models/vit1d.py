@@ -8,6 +8,7 @@ Letters: B batch, C leads, T samples, P patches, D width, H heads.
 Source: Dosovitskiy et al. 2021 (ViT); Vaswani et al. 2017 (positions).
 
 Usage:
+
     encoder = ViT1D(ViTConfig())        # patches of 0.1 s at 500 Hz
     out = encoder(x)                    # (B, C, T) mV -> {"embedding": (B, D), "tokens": (B, P, D)}
 """

@@ -7,6 +7,7 @@ Source: Baevski et al. 2020 sections 2-3; Oh et al. 2022 (arXiv 2203.06889) sect
 The losses are in `losses_qa.py`.
 
 Usage:
+
     model = Wav2Vec2CMSC(Wav2VecConfig())
     out = model(signal, mask_indices=span_mask(B, P, rng))   # out["logits"] (1 + N, B, M)
 """

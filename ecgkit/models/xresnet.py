@@ -1,6 +1,7 @@
 """XResNet for 12-lead ECGs, the narrow form ESI measured (1.80 M parameters): every stage 64 wide.
 
 Usage:
+
     encoder = XResNet1D(XResNetConfig())      # xresnet1d101
     out = encoder(x)                          # (B, C, T) -> "embedding" (B, 2D), "tokens" (B, P, D)
     encoder.load_state_dict(from_published(published_state))

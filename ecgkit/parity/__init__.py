@@ -2,6 +2,7 @@
 the comparison.
 
 Usage:
+
     checks = compare_file("esi_model_small.npz")          # builds the model, loads the weights,
     compares all(check.passed for check in checks)
 """

@@ -6,6 +6,7 @@ all were met; and once: versions, machine, date. It is written into the run fold
 report shows it without comparing again.
 
 Usage:
+
     certificate = certify()                     # seconds; without fixtures it says so
     write_certificate(Path("runs/demo"), certificate)
 """

@@ -3,6 +3,7 @@
 All take a `tasks.look_inside.Look`; captions name layer, head, row of the matrix, normalisation.
 
 Usage:
+
     seen = look_inside.look(model, data, where)
     plot_words(cohort.record(row1), seen, lead="II", title=question)
     plot_words([first, second], [look(..., part="first"), look(..., part="second")])  # two ECGs

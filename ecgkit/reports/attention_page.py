@@ -5,6 +5,7 @@ A ring marks each word's largest weight and its share is written before it, so t
 without colour as well.
 
 Usage:
+
     page = AttentionPage(maps)                         # tasks.attention_maps.AttentionMaps
     page.show(layer=0, head=None, lead="V1", weighed=False, by_row=False); page.png()
 """

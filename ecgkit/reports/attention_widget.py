@@ -3,6 +3,7 @@ words look. Maps and pages are made at the start; a choice only moves them. In a
 figure.
 
 Usage, as a cell's last expression:
+
     keep(run, explore_attention(maps), "attention_explorer", maps[0].title)
 """
 

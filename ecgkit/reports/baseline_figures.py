@@ -3,6 +3,7 @@
 Models go by the names of the study's settings (`fusion`, `blind`, ...); figures write them out.
 
 Usage:
+
     plot_inputs(["fusion", "blind", "majority", "se_wrn"])
     plot_trainings({"fusion": fused.log.table, "blind": blind.log.table})
     plot_by_type(score_table(...), simulated=True)

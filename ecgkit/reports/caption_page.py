@@ -1,6 +1,7 @@
 """How a caption came about, as a page: the passages found for each finding, the words taken.
 
 Usage:
+
     caption_page(caption, esi_look.retrieved_notes(study, row), title="ECG 17")     # HTML
 """
 

@@ -1,6 +1,7 @@
 """One figure of the assistant's ablation (appendix A of the ESI paper): passages, books, wordings.
 
 Usage:
+
     plot_ablation(pd.read_csv("runs/cqa_ablation/cqa_ablation.csv"), encoder="all-MiniLM, layer 6")
 """
 

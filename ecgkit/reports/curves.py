@@ -1,6 +1,7 @@
 """Training curves, bars with intervals, and the Kaplan-Meier plot with its own estimator.
 
 Usage:
+
     plot_training(log.table, ["loss", "eval_auc"], "ESI pretraining")
     plot_bars(["text only", "fusion"], [0.61, 0.74], [0.58, 0.71], [0.64, 0.77], "Exact match")
     plot_kaplan_meier(time, event, risk > median, ["low risk", "high risk"], simulated=True)

@@ -4,6 +4,7 @@ A notebook measures the effect of row `id` by recording the metric `effect_<id>`
 stands before what was known of it.
 
 Usage:
+
     table = discrepancy_table(read_run("runs/demo"))
     effect_counts(table)       # system -> rows, measured in this run, known from elsewhere, not yet
 """

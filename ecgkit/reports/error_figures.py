@@ -2,6 +2,7 @@
 how far answering stays behind a classifier of the same attribute.
 
 Usage:
+
     plot_errors(look_inside.error_table(questions, test, answers), simulated=True)
     plot_confusion(look_inside.confusion(questions, test, answers["fusion"]), "fusion")
     plot_gap(table)                                   # attribute, n, classifier, qa

@@ -9,6 +9,7 @@ Source: Yu et al. 2024, ECG Semantic Integrator (TMLR), Tables 5 and 6, Fig. 5 t
 paper's order is found again is said by `esi_ordering`.
 
 Usage:
+
     for name, (figure, caption) in figures(read_points("runs/esi_demo")).items(): ...
     save_figures("runs/esi_demo")           # runs/esi_demo/figures/*.png -> {name: caption}
 """

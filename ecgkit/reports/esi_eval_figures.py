@@ -1,6 +1,7 @@
 """Figures of notebook 05: label fractions, identification, scores of one ECG, captions, maps.
 
 Usage:
+
     plot_fractions(table, {"zero-shot": 0.81}); plot_match_curve({"cosine": ranks}, n=391)
     plot_scores(record, scores, names, true=[0, 2]); plot_caption_scores(table)
     plot_maps(embedding, labels, names)

@@ -1,6 +1,7 @@
 """Figures both ESI notebooks draw: a captioned ECG, similarity while it trains, AUC bars.
 
 Usage:
+
     plot_captioned_ecg(cohort.record(0), captions.full[0])
     plot_similarity({"before": a, "step 300": b}); plot_auc_bars({"zero-shot": t, "probe": t2})
 """

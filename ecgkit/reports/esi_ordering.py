@@ -7,6 +7,7 @@ their test patients, so for one seed this asks for more than a paired comparison
 Source: Yu et al. 2024, Tables 5 and 6; of Fig. 5 to 7 no numbers are printed.
 
 Usage:
+
     ordering(study_of(read_points("runs/esi_demo")))     # DataFrame: Claim, Paper, Here, ...
 """
 

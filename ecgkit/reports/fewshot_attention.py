@@ -3,6 +3,7 @@
 Takes what `tasks.fewshot_look` measures; captions name layer, heads, row and normalisation.
 
 Usage:
+
     plot_answer_attention(seen)                    # the last two layers, mean of their heads
     plot_attention_shares(seen)                    # question, ECG, prompt ... by layer
     plot_time_relevance(record, found, question)   # ecg_time_relevance, on ECG paper

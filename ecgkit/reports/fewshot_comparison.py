@@ -3,6 +3,7 @@
 Every figure takes a plain table: names in some columns, `value, low, high` (95 % interval).
 
 Usage:
+
     plot_accuracy_grid(table, x="k_shot", panels="question_type", lines="attributes")
     plot_baselines(table, ceiling=0.52)                 # name, value, low, high
     plot_protocols(table)                               # score, protocol, value, low, high

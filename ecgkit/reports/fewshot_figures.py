@@ -1,6 +1,7 @@
 """Figures of the few-shot study. Each takes data, returns a Figure, and never shows or saves it.
 
 Usage:
+
     fig = plot_episode(cohort, questions, episode, title="A 2-way 5-shot episode")
     fig = plot_adaptation({"unseen": by_step(table)}, "Exact match")
 """

@@ -4,6 +4,7 @@ Everything is reached with the keyboard, and every bar carries its number. In a
 batch run the widget is a static figure of the first question.
 
 Usage, as a cell's last expression:
+
     ask_widget(load_fewshot(run.folder / "ask"), cohort, rows, examples=["Is ... present?"])
     plot_answer(record, question, answerer.ask(record, question))
 """

@@ -3,6 +3,7 @@
 Exported pages otherwise load MathJax from the net, and show raw TeX behind a firewall.
 
 Usage:
+
     html = export(HTMLExporter(embed_images=True), notebook, "03_baselines")
 """
 

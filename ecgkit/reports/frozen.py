@@ -1,6 +1,7 @@
 """A figure of which most stands still: that is drawn once, and only the rest at each change.
 
 Usage:
+
     frozen = Frozen(figure, [line, mesh, caption])
     line.set_data(x, y); frozen.png()
 """

@@ -1,6 +1,7 @@
 """The map of the kit: which notebook makes what, and which ones read it.
 
 Usage:
+
     plot_map()              # a Figure
     notebook_table()        # a DataFrame: notebook, what it does, seconds measured and allowed
 """

@@ -6,6 +6,7 @@ kit's own list of headline quantities stands there with the published column emp
 simulated is ever called a match (`ledger_status`, `ledger_check`).
 
 Usage:
+
     run = read_run("runs/demo")
     table = ledger_table(run, shared_dir())      # 737 rows and the unpublished quantities
     write_ledger(run, table)                     # runs/demo/ledger.csv

@@ -5,6 +5,7 @@ names, each result needs its interval and the fingerprint of its data, nothing s
 called a match, and every row of the published table must be there once.
 
 Usage:
+
     faults = check_report("runs/demo", shared_dir())
     print("\\n".join(faults) or "all claims have a run behind them")
 """

@@ -6,6 +6,7 @@ setting is what `--preset paper` asks for; counts of questions are read off the 
 where they are at hand (`ECGQA`, else the shared folder).
 
 Usage:
+
     facts = measure_facts(ecgqa="")
     write_facts(Path("runs/demo"), facts)           # runs/demo/kit_counts.json
     facts["n_parameters_convnext_tiny"]["value"]    # 26814144

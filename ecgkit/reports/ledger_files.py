@@ -4,6 +4,7 @@ Nothing a notebook keeps in memory reaches the report: a number is shown because
 folder holds it.
 
 Usage:
+
     run = read_run("runs/demo")
     run.notebooks["05_esi_evaluation"]["metrics"]["zero_shot_macro_auc"]["value"]
     run.status("05_esi_evaluation"), run.missing, run.table("06_few_shot_qa", "accuracy_grid.csv")

@@ -2,6 +2,7 @@
 that fits. Concrete things only: records, weights, a model, machines, books.
 
 Usage:
+
     needs(row)       # "MIMIC-IV-ECG (credentialed, PhysioNet) and 4 GPUs at the published size"
 """
 

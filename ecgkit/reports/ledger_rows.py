@@ -5,6 +5,7 @@ secondary notes, aggregator pages, issues, a student's page, values one paper qu
 labels known to be doubtful) are context: shown, never a target.
 
 Usage:
+
     rows = read_published(shared_dir())      # [] without the shared folder
     why_context(rows[0])                     # "" = the authors' own, else why it is context
 """

@@ -6,6 +6,7 @@
     context: whose it is        not the authors' own number, so never a target
 
 Usage:
+
     status_of(row, target, found, run)
 """
 

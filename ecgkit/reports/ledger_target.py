@@ -1,6 +1,7 @@
 """One target: which number of the kit stands for which rows of the published table.
 
 Usage:
+
     target = Target("05_esi_evaluation", "zero_shot_macro_auc", {"table": "Table 3"})
     target.fits(row)
 """

@@ -6,6 +6,7 @@ where the same quantity stands in the run files: a metric of a notebook, a line 
 table without a target are accounted for too: `ledger_needs` says what measuring them would take.
 
 Usage:
+
     target = target_of(row)                  # the first that fits, or None
     target.source, target.metric             # ("05_esi_evaluation", "zero_shot_macro_auc")
 """

@@ -3,6 +3,7 @@
 Rows hold `ROOM` at least, so that most records share one layout; a taller one gets its own.
 
 Usage:
+
     image, words = page_png(record, title="ECG 17", leads=("II", "V1"))
 """
 

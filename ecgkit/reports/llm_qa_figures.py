@@ -2,6 +2,7 @@
 the published matching can never score, and an example prompt as a card.
 
 Usage:
+
     plot_llm_types(results.scores, simulated=True)             # tasks.llm_qa_scores.score_table
     plot_unreachable(results.never)                            # tasks.llm_qa_scores.unreachable
     plot_prompt(prompt, reply, parsed="yes", gold="no")

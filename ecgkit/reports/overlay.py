@@ -1,6 +1,7 @@
 """Attention painted on the ECG, on the same metric paper, with a caption that says what it is.
 
 Usage:
+
     plot_attention(record, weights, "fusion transformer, layer 2, mean of 4 heads, row [CLS]")
 """
 

@@ -3,6 +3,7 @@
 No script, no network; drawn from the run folder's files alone, which the tables beside it repeat.
 
 Usage:
+
     build_index(Path("runs/demo"), entries)      # returns runs/demo/index.html
 """
 

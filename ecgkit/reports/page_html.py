@@ -1,6 +1,7 @@
 """Small pieces of HTML for the run pages: everything a caller gives is escaped, no script.
 
 Usage:
+
     table(["Notebook", "Status"], [["03", ("ok", "ok")]], "a caption")
     document("ecgkit run demo", body)
 """

@@ -1,6 +1,7 @@
 """The replication part of the run page: headline, ledger, discrepancies, parity, run times.
 
 Usage:
+
     headline(ledger), ledger_section(ledger), discrepancy_section(table)     # strings of HTML
 """
 

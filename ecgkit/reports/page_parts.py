@@ -1,6 +1,7 @@
 """The parts of the run page about the run itself: head, notebooks, failures, figures, versions.
 
 Usage:
+
     head(run), notebooks(run, entries), figures(run)         # strings of HTML
 """
 

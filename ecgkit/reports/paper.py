@@ -5,6 +5,7 @@ the paper is one millimetre at the figure's dpi, whatever is drawn. `Page` is th
 `overlay.py` paints on the same one.
 
 Usage:
+
     fig = plot_ecg(record, title="ECG 17")
     fig, axes, page = draw_page(record)        # to paint on it: page.panels, page.x_of, page.y_of
 """

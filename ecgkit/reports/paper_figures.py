@@ -3,6 +3,7 @@
 Each function returns the Figure, or None where the run has not left what it needs.
 
 Usage:
+
     for name, (figure, caption) in paper_figures(run, ledger).items():
         figure.savefig(f"paper/{name}.png")
 """

@@ -3,6 +3,7 @@
 Drawn from the ledger and from tables that notebooks leave in the run folder, never from memory.
 
 Usage:
+
     paper_table(ledger, "ESI", "Table 3")                # published and ours, side by side
     km_table(years, event, groups, names).to_csv(...)    # what notebook 07 leaves for the report
 """

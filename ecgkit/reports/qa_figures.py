@@ -1,6 +1,7 @@
 """Figures and small tables about questions: how they join ECGs, their types, answers, templates.
 
 Usage:
+
     run.figure(plot_join(cohort, questions), "join", "How recordings, questions and splits join")
     run.figure(plot_types(questions), "types", "Questions by type and attribute")
 """

@@ -1,6 +1,7 @@
 """One recording on paper beside what is known and asked of it: codes, questions, answers.
 
 Usage:
+
     plot_record_with_questions(cohort, questions, row=17, leads=("II", "V1"), filter="highpass")
     questions_about(questions, 17), codes_of(cohort, 17)
 """

@@ -4,6 +4,7 @@ Everything is reached with the keyboard. In a batch run it is a static figure
 of the first recording.
 
 Usage, as a cell's last expression:
+
     keep(run, browse_cohort(cohort), "browser", "The first ECG of the browser")
     keep(run, browse_questions(cohort, questions, leads=("I", "V1")), "questions", "...")
 """

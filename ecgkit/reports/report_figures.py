@@ -1,6 +1,7 @@
 """Figures of the replication report about itself: what matched, what is measured, what it took.
 
 Usage:
+
     plot_status(summary), plot_effects(counts), plot_margins(certificate), plot_times(run)
 """
 

@@ -6,6 +6,7 @@
     index.html                      all of it on one page
 
 Usage:
+
     write_report(Path("runs/demo"))       # everything, as `ecgkit report` does
     write_tables(run)                     # the tables alone, as after every run
 """

@@ -5,6 +5,7 @@ None of these explains a risk; `plot_deletion` shows how far attention and risk 
 Shape letters: n patients, C leads, T samples, N time tokens per lead.
 
 Usage:
+
     plot_lead_attention(seen.lead.mean(0), simulated=True)
     plot_group_difference(group_difference(seen.lead, event), simulated=True)
     plot_beat_attention(beat, fs, seen.time[0], "Highest risk", simulated=True)

@@ -5,6 +5,7 @@ Kaplan-Meier plot and the C-index bars are in `curves.py`.
 `simulated=True` puts the watermark across a figure and the mark into its title.
 
 Usage:
+
     plot_similarity({"cosine": (ecg, text)}, group, names)
     plot_reconstruction_quality(reconstruction_quality(x, rebuilt), simulated=True)
     plot_latent_map(*latent_map(z), risk, event, simulated=True)

@@ -5,6 +5,7 @@ risk curve with the cohort's thirds behind it, the report; and all of it again a
 Shape letters: C leads, T samples, N time tokens.
 
 Usage:
+
     plot_what_if(scorer, record, Change(silent=("V6",)), report="Normal ECG")
     page = RiskPage(scorer, Reading.of(scorer, record)); page.update(change); page.png()
 """

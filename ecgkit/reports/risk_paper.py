@@ -4,6 +4,7 @@ The squares are those of `paper.py`, 1 mm and 5 mm; a beat runs at 50 mm/s, a st
 the caption says. Shape letters: C leads, T samples, N time tokens per lead.
 
 Usage:
+
     page = page_of(record)                       # a beat, or a strip of 2.5 s or more
     draw_on(axes, page, record)
     scale = Excess.of(weights)                   # (C, N) rows sum to 1

@@ -1,6 +1,7 @@
 """The reports nearest to an ECG in the space where codes and reports were aligned.
 
 Usage:
+
     plot_nearest_reports(cohort.record(row), search.by_ecg(i, 5), own=search.read(i))
 """
 

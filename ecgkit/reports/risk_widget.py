@@ -5,6 +5,7 @@ In a batch run the widget is a static figure of the first patient that can be re
 attended lead silent.
 
 Usage, as a cell's last expression:
+
     what_if(load_risk(run.folder / "risk"), cohort, rows)
 """
 

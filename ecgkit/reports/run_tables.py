@@ -1,6 +1,7 @@
 """Tables of one run folder: its metrics, its run times, and a figure of the headline metrics.
 
 Usage:
+
     run = read_run("runs/demo")
     metrics_table(run, headline_only=True), run_times(run), plot_headlines(run)
 """

@@ -4,6 +4,7 @@ sentence fit it.
 In a batch run it is a static figure of the first test ECG.
 
 Usage, as a cell's last expression:
+
     keep(run, score_ecgs(cohort, findings, study.read_sentence), "scores", "One ECG's scores")
 """
 

@@ -1,6 +1,7 @@
 """The simulator to look at: every statement it draws on ECG paper, its criterion above it.
 
 Usage:
+
     plot_gallery(CONDUCTION, seed=1)        # one strip per code, three telling leads each
 """
 

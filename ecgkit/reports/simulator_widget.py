@@ -2,6 +2,7 @@
 the starting values alone.
 
 Usage, as a cell's last expression:
+
     keep(run, meet_simulator("SR", heart_rate=75), "simulator", "One simulated person")
 """
 

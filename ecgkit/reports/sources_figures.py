@@ -1,6 +1,7 @@
 """What each source of ECGs is, side by side; what one cohort holds; what the doctor found in it.
 
 Usage:
+
     plot_sources([cohort])               # all the kit knows, from their data cards; dots: this run
     plot_cohort(cohort)                  # ages, recordings per patient, lengths
     doctor_table(cohort)                 # a Styler, tinted where something was found

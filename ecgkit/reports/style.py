@@ -1,6 +1,7 @@
 """One look for every figure: palette, fonts, paper colours, and no doubled figures in notebooks.
 
 Usage:
+
     from ecgkit.reports import style
     style.use_style()                      # once, in a notebook's set-up cell
     fig, axes = style.new_figure(1, 2)     # pyplot does not know it: shown once, never leaks

@@ -5,6 +5,7 @@ Each takes tables of `tasks.survival_*` and `tasks.risk_baselines`, returns the 
 the mark "simulated outcomes" where it is told so. Intervals are 95 %.
 
 Usage:
+
     plot_risk_groups(years, event, groups, labels, log_rank(years, event, groups), simulated=True)
     plot_auc({"network": auc_over_time(years, event, risk, at)}, simulated=True)
     plot_calibration({5: calibration_groups(years, event, predicted, 5)}, summary)

@@ -3,6 +3,7 @@
 Drawn from the run folders, `sweep.json` and `figures/` alone. No script, no network.
 
 Usage:
+
     build_page(Path("runs/esi_demo"), {"fig5_amount": "Linear probe by ..."}, ordering_table)
 """
 

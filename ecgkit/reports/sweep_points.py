@@ -4,6 +4,7 @@ It reads `<point>/<notebook>/{config.json, metrics.json}` and, where it is there
 order of the points, and those that never ran); nothing else.
 
 Usage:
+
     points = read_points("runs/esi_demo")
     study = Study(points, FIELDS)                       # the settings that the sweep varies
     study.measure("linear_probe_macro_auc", cqa=False)  # Number(value, low, high, n_seeds)

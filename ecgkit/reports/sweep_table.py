@@ -1,6 +1,7 @@
 """A sweep as one table, `OUT/table.csv`: a row a point, its settings, and every metric of it.
 
 Usage:
+
     write_table(Path("runs/esi_demo"))          # runs/esi_demo/table.csv
 """
 

@@ -1,6 +1,7 @@
 """Tables a person reads: answers beside the truth, metrics with intervals; all HTML is escaped.
 
 Usage:
+
     answers_table(questions, truth, answers, n=8)      # as a cell's last expression
 """
 

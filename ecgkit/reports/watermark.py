@@ -4,6 +4,7 @@ A figure travels without its caption, so the mark stands across the picture itse
 title.
 
 Usage:
+
     figure.suptitle(mark_title("Lead attention", simulated))
     watermark(figure) if simulated else figure
 """

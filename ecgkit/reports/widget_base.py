@@ -5,6 +5,7 @@ A widget computes once and draws at each change; no model is trained and no cell
 batch run each is a static figure instead, which `keep` saves.
 
 Usage:
+
     class Counter(Bench):
         def __init__(self):
             super().__init__("counter")                 # CSS classes ecgkit-widget ecgkit-counter

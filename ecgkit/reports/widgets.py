@@ -1,6 +1,7 @@
 """Browsers of any pictures for a live notebook; in a batch run the first picture alone.
 
 Usage, as a cell's last expression:
+
     keep(run, browse_records(records, labels), "tour", "The first of seven conditions")
     browse(names, lambda i: plot(i))
 Records of a cohort, with their questions: `record_widget`.

@@ -3,6 +3,7 @@
 Letters: R rows, A tokens of an answer, V vocabulary.
 
 Usage:
+
     row_scores(logits, targets, end=1, start=0)      # "exact", "tokens", "released", ... each (R,)
     word_scores(said, true, episode)                 # exact match, BLEU, ROUGE-L with intervals
 """

@@ -8,6 +8,7 @@ is chosen on the valid split by question type, for each model alike. Both rules 
 Letters: N questions, K answers, M answer sets of a template.
 
 Usage:
+
     sets = AnswerSets(questions, questions.index("train"))
     weights = sets.choose_weights(valid_scores, questions.index("valid"))
     predicted = sets.decode_by_type(scores, positions, weights)           # (n, K) 0/1

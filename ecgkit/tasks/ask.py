@@ -9,6 +9,7 @@ Letters: S examples, F embedding width, P soft tokens, D width of the language m
 tokens.
 
 Usage:
+
     answerer = load_fewshot("runs/demo/06_few_shot_qa/ask")          # tasks.fewshot_files
     reply = answerer.ask(record, "Is atrial fibrillation present?")
     reply.answer, reply.candidates          # "yes", [("yes", 0.93), ("no", 0.07)]

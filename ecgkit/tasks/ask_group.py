@@ -1,6 +1,7 @@
 """Several answerers as one: a study may have a mapper for each kind of episode (verify, query).
 
 Usage:
+
     group = AnswererGroup([verify, query])
     group.ask(record, "Which rhythms does this ECG show?")      # the one that knows the question
 """

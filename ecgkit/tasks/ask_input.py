@@ -3,6 +3,7 @@
 Letters: C leads, T samples, F embedding width.
 
 Usage:
+
     spec = InputSpec(100, 1000, "start", LEADS, LEADS, "esi_preprocess", mean, std)
     signal = spec.fit(record)                              # (C, T) mV; DataError if of no use
     spec.standardise(encoder(spec.ready(signal[None])))    # (1, F)

@@ -5,6 +5,7 @@ wording. Its examples come from the training split alone, as many of each answer
 K_SHOT, each of another patient; with them the mapper adapts before it answers.
 
 Usage:
+
     kinds = collect_kinds(questions, config)
     kind, known = recognise("Is atrial fibrillation present?", kinds)    # None, False: nothing like
 """

@@ -3,6 +3,7 @@
 Letters: N layers, H heads, W words, C leads, P tokens of one ECG.
 
 Usage:
+
     maps = maps_of_questions(model, data, positions, cohort)    # words of a question, notebook 03
     maps = [caption_attention.maps_of_caption(model, tokenizer, record)]        # notebook 05
     seen = maps[0].at(layer=0, head=None)                       # a `Look`, as `plot_words` takes

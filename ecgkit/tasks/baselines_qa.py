@@ -7,6 +7,7 @@ template allows is predicted right (exact match). Source: Oh et al. 2023 (ECG-QA
 Letters: B batch, C leads, T samples, L tokens, N questions, K answers.
 
 Usage:
+
     data = prepare(config, cohort, questions)
     fused = train_qa(config, data, "fusion", run.folder / "fusion", start_from=ecg_classifier)
     blind = train_qa(config, data, "blind", run.folder / "blind")

@@ -3,6 +3,7 @@
 Both depend on (seed, step) alone, so that a resumed run sees what an uninterrupted one would.
 
 Usage:
+
     batch_indices(step, n_items=1000, batch_size=32, seed=0)                 # (32,)
     order = GroupedBatches(group=n_ecgs, length=n_tokens, batch_size=32, n_steps=600, seed=0)
     fit(..., batches=order)

@@ -4,6 +4,7 @@ superdiagnostic, form, rhythm; folds 1 to 8 train, 9 valid, 10 test; macro AUROC
 Source: Strodthoff et al. 2021 (IEEE JBHI 25(5)). Labels and who is kept: `data.labels`.
 
 Usage:
+
     head = train_benchmark_head(config, cohort, "superdiagnostic", "se_wrn", run.folder / "super")
     head.macro_auroc, head.f_max, head.table            # (value, low, high), float, per class
     benchmark_table([head, ...])                        # task, model, K, n, AUROC, F-max

@@ -3,6 +3,7 @@
 Letters: C leads, T samples, P encoder tokens, L word pieces, W words.
 
 Usage:
+
     seen = look_at_words(model, tokenizer, record)           # .words, .rows (W, P)
     maps = maps_of_caption(model, tokenizer, record)         # in every layer and head
     attention_figures.plot_words(record, seen)

@@ -10,6 +10,7 @@ are named (micro: summed over ECGs). BERTScore where a scorer is given.
 Letters: n ECGs, M counts an ECG, R draws.
 
 Usage:
+
     said = write_captions_of(model, tokenizer, cohort, rows, n_beams=4)
     scored = score_captions(said, [captions.full[r] for r in rows], Lexicon.of(cohort.statements),
                             patients, config)

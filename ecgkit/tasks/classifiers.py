@@ -8,6 +8,7 @@ The loss is the published one: BCE averaged within each class of the batch, then
 Letters: n items, K classes, B batch, C leads, T samples.
 
 Usage:
+
     items = Items(rows, labels, codes)
     train, test = cohort.rows("train"), cohort.rows("test")
     model, log = train_classifier(config, cohort.store, items, train, "se_wrn", folder)

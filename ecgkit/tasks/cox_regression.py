@@ -8,6 +8,7 @@ Letters: n patients, E events, F covariates.
 Source: Efron 1977, JASA 72 (ties); Therneau and Grambsch 2000, chapter 3.
 
 Usage:
+
     fit = cox_newton(x, years, event)
     fit.beta, fit.se, fit.covers(true_beta)
 """

@@ -9,6 +9,7 @@ Without passages the extractive writer has nothing to say; a chat model answers 
 Source: Yu et al., ESI (TMLR 2024), tables 7 and 8, appendix A.3.
 
 Usage:
+
     references = reference_texts()                              # tasks/cqa_references.py
     ablation = Ablation(references, read_folder().passages, BertScorer("FacebookAI/roberta-large"))
     table = ablation.run()                                      # tidy, one row per setting

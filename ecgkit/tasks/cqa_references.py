@@ -7,6 +7,7 @@ Source: Wen and Kang, torch_ecg (2022), `torch_ecg.utils.ecg_arrhythmia_knowledg
 not say how it joined their parts, which stand here one after the other, with semicolons.
 
 Usage:
+
     references = reference_texts()                  # of torch_ecg, {name: text}; or of a CSV
     references = reference_texts("my_references.csv")            # columns name, text
 """

@@ -10,6 +10,7 @@ Supervised ones read what ESI reads (one z-score a record); self-supervised ones
 random weights where they are.
 
 Usage:
+
     for name in baseline_names(config.baselines):
         one = run_baseline(name, config, cohort, labels, run.folder / name, backbone="atto")
         one.table, one.encoder                   # tidy lines; for identification

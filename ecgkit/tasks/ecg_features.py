@@ -4,6 +4,7 @@ A frozen encoder gives the same embedding every time, so it runs once per record
 batch; the cache is keyed by the cohort and by every weight of the encoder.
 
 Usage:
+
     features = encoder_features(load_encoder(folder), cohort)    # (n_ecgs, F), row = row of store
     features = standardise(features, cohort.rows("train"))
 """

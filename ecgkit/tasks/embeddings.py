@@ -6,6 +6,7 @@ set aside; one of them must not stop an evaluation, nor be scored as if it had b
 Letters: n ECGs, C leads, T samples, E width of an embedding, D width of a latent.
 
 Usage:
+
     ecg = embed(model, cohort)                     # {"embedding": (n, E), "latents": (n, D)}
     aside = set_aside(ecg["embedding"], cohort.table["ecg_id"]);  print(aside.sentence)
     labels, sentence = readable(labels, ecg["embedding"])      # every table does this by itself

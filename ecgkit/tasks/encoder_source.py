@@ -4,6 +4,7 @@ A published encoder is written into the run as a folder like any other, so that 
 run later (`ecgkit ask`) finds it there.
 
 Usage:
+
     folder = encoder_folder(run.config.encoder_from, run)
     encoder = open_encoder(folder, cohort.store.fs)
 """

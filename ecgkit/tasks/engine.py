@@ -11,6 +11,7 @@ gradient in one process, in several (`accelerate launch`), and in micro-batches;
 the items of a batch (contrastive) sees its slot's items only.
 
 Usage:
+
     settings = TrainSettings(n_steps=200, batch_size=64, lr=1e-3)
     log = fit(model, n_items, make_batch, loss_fn, settings, folder, evaluate=validate,
               fingerprint=cohort.fingerprint)

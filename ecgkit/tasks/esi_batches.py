@@ -7,6 +7,7 @@ they are: there is little to save, and sorted they would often be the same words
 Letters: B batch, C leads, T samples, L tokens, P items to train on, W wordings.
 
 Usage:
+
     order, make_batch = CaptionBatches(study), batch_maker(study)
     batch = make_batch(order(step), rng)       # {"signals" (B, C, T), "ids" (B, L), "mask" (B, L)}
     fixed_batch(study, rows)                   # the same without chance, of any rows of the cohort

@@ -8,6 +8,7 @@ Letters: S sources, N items, P items to train on, B batch, C leads, T samples.
 Source: Yu et al. 2024 (TMLR), section 4.1 and Table 1; sizes and misaligned pairs: Figs. 5 and 7.
 
 Usage:
+
     mixture = open_mixture(config, cohort)
     mixture.read(mixture.train[:8])                    # (8, C, T) float32 mV, of several sources
     mixture.table()                                    # ECGs per source

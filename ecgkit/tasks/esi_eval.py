@@ -6,6 +6,7 @@ Each study has a file of its own: `zero_shot`, `probes`, `finetune`, `identifica
 `embeddings`, tables in `eval_tables`.
 
 Usage:
+
     model, tokenizer, config, read = load_trained(run.sibling("04_esi_pretraining"))
     ecg = embed(model, cohort)                   # {"embedding": (n, E), "latents": (n, D)}
     scores = zero_shot(ecg["latents"][rows], prompt_latents(model, tokenizer, prompts))

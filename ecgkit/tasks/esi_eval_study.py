@@ -6,6 +6,7 @@ What is computed lives in `zero_shot`, `probes`, `finetune`, `identification`, `
 Letters: n ECGs of the store, m test ECGs, K classes, E width of an embedding, D of a latent.
 
 Usage:
+
     study = open_evaluation(config, cohort, model, tokenizer, trained_with)
     read = study.zero_shot();  value_of(read.table, "macro AUC")
     study.label_sweep(); study.identify(); study.speak()

@@ -6,6 +6,7 @@
                    training_captions.json   every text it has read, to keep prompts unseen
 
 Usage:
+
     save_study(study, run.folder)
     model, tokenizer, config, texts = load_trained(run.sibling("04_esi_pretraining"))
 """

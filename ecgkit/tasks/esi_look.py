@@ -3,6 +3,7 @@
 Letters: B ECGs with their captions.
 
 Usage:
+
     matrix = similarity(study, rows); pair_statistics(matrix)
     generated_captions(study, rows, start="ecg findings :")
     similarities(run.folder / "training")              # {75: (24, 24), 150: ..., 600: ...}

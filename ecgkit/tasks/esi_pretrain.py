@@ -7,6 +7,7 @@ Micro-batches are not offered here, for in those an ECG would meet the captions 
 micro-batch only.
 
 Usage:
+
     study = esi_study.prepare(config, cohort)    # captions, tokens, model
     log = pretrain(study, run.folder / "training")
     esi_files.save_study(study, run.folder)      # encoder/ and model/, read by notebooks 05 and 06

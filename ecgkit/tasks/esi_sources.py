@@ -5,6 +5,7 @@ The paper reads PTB-XL's folds 1-8, Chapman-Shaoxing and MIMIC-IV-ECG. MORE_DATA
 of another seed are then simulated and written as that source writes them.
 
 Usage:
+
     others = further_cohorts(config, cohort)
     rows = training_rows(cohort, others[0])         # none of a patient whom the study is tested on
 """

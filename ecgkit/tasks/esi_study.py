@@ -3,6 +3,7 @@
 Letters: N items (ECGs), W wordings of each, P items to train on.
 
 Usage:
+
     study = prepare(config, cohort)
     print(study.summary()); study.mixture.table()
     model = build_model(config, text_encoder, len(tokenizer))

@@ -3,6 +3,7 @@
 Letters: N captions, W wordings of each, B batch, L tokens.
 
 Usage:
+
     tokens = caption_tokens(tokenizer, captions.variants, max_tokens=72)
     tokens.read([3, 5], wording=0)                    # {"ids": (2, L), "mask": (2, L)} int64
     tokens.lengths(np.arange(100), wording=1)         # (100,) tokens a batch needs of each

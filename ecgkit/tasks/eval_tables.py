@@ -7,6 +7,7 @@ seeds'. Undefined numbers are NaN with a sentence in `note`, never an error.
 Letters: n ECGs, K classes, R draws.
 
 Usage:
+
     lines = [auc_line("ESI, linear probe", "superdiagnostic", labels, [scores], classes, patients)]
     table = tidy(lines)            # model, task, metric, value, low, high, sd, n, note
 """

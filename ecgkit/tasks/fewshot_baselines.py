@@ -11,6 +11,7 @@ ECG only         the support class whose mean embedding is nearest; no question,
 The last two choose among the episode's answers, which is easier than writing one.
 
 Usage:
+
     tables = baseline_episodes(task, mapper, sampler, range(80), config, supervised=other)
     baseline_table(tables)          # name, value, low, high, gain, gain low, gain high, n
 """

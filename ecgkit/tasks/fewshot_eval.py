@@ -6,6 +6,7 @@ episodes. An episode whose loss is not finite is flagged and left out of every m
 whose answer is longer than the limit is left out and counted.
 
 Usage:
+
     table = evaluate_episodes(task, mapper, sampler, range(80), config)
     by_step(table)                                              # step, mean, low, high
     paired_gain(table, "exact")                                 # before, after, gain, low, high, n

@@ -7,6 +7,7 @@
              encoder/      the ECG encoder (of more than 32 MB: a path to it in its place)
 
 Usage:
+
     save_fewshot(run.folder / "ask", mapper, reader, features, questions, cohort, config, encoder)
     answerer = load_fewshot("runs/demo/06_few_shot_qa/ask")
     save_fewshot(run.folder / "ask" / "query", ...)       # a mapper of its own for other questions

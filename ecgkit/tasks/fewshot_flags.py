@@ -4,6 +4,7 @@ Source: train.py and inference.py of Tang et al., CHIL 2025, read and run. What 
 where its name promises something else, is said beside it.
 
 Usage:
+
     flags_table()          # columns: published flag, published default, here
 """
 

@@ -12,6 +12,7 @@ Source: Tang et al., CHIL 2025, and its released code.
 Letters: R rows, L tokens of a question, A of an answer, P soft tokens, D width, V vocabulary.
 
 Usage:
+
     layout = Layout(reader, frozenset(), ["Is the rhythm sinus?"], ["yes", "no"])
     memory = layout.remember(torch.tensor([0]))
     logits = layout.logits(memory, prefix, layout.targets[[0]])          # (1, A, V)

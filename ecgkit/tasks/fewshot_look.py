@@ -8,6 +8,7 @@ Letters: Y layers, H heads, A answer tokens, N places of the whole sequence, P s
 windows, C leads.
 
 Usage:
+
     seen = answer_attention(reader, prefix, question, "yes")       # prefix (P, D)
     seen.weights, seen.columns, seen.parts                         # (Y, H, A, N), N names, N parts
     seen = ask_attention(answerer, record, question)

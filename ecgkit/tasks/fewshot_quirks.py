@@ -12,6 +12,7 @@ under `sound`. Two faults are measured otherwise:
   stand after the question, where no language model expects one.
 
 Usage:
+
     setup = QuirkSetup(questions, features, reader, parts.unseen,
                        {"sound": mapper, "reference": other},
                        quirk_samplers(parts.unseen, parts.seen))

@@ -6,6 +6,7 @@ Where the data allow, patients are divided too: meta-training draws from ECG-QA'
 every test episode from its other splits, or from another source altogether.
 
 Usage:
+
     questions = focus(open_questions(config, cohort), config)
     parts = open_parts(questions, config)    # samplers: parts.train, parts.seen, parts.unseen
     parts.split.save(folder / "split.json")

@@ -6,6 +6,7 @@ it where the questions allow. All kinds share encoder and language model, each h
 Letters: n ECGs, F embedding width.
 
 Usage:
+
     kinds = open_kinds(config, cohort, open_questions(config, cohort))
     trained = train(kind, reader, features, run.folder, key)       # meta-trained, kind.config
     tables = score(trained, train(kind, ..., method="supervised").mapper)

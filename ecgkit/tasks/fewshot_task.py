@@ -8,6 +8,7 @@ Letters: T episodes, S support rows and Q query rows of each, N distinct answers
 embedding width, P soft tokens, D reader width, R rows, V vocabulary.
 
 Usage:
+
     task = FewShotTask(questions, features, PrefixLLM(llm, tokenizer))
     batch = task.batch(**task.positions([sampler[0], sampler[1]]))
     support, query = task.embeddings(batch)                     # (T, S, F), (T, Q, F)

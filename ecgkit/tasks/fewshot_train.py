@@ -10,6 +10,7 @@ left out because its loss was not finite. In the engine's model.safetensors the 
 begin with "mapper.", those of LoRA, where there is one, with "lora.".
 
 Usage:
+
     mapper, log = meta_train(task, parts.train, config, folder, fingerprint)
     log.table[["step", "loss", "exact", "flagged"]]        # flagged: share of episodes left out
 """

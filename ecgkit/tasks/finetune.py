@@ -7,6 +7,7 @@ split chooses nothing. The paper states neither steps nor rate of its fine-tunin
 Letters: n ECGs, B batch, C leads, T samples, K classes.
 
 Usage:
+
     encoder = EcgEncoder("ESI", model.img_encoder)               # or from_folder("ESI", folder)
     tuned = finetune(encoder, cohort, labels, config, folder)    # tuned.scores (n, K)
     table = finetune_table("ESI, fine-tuned", encoder, cohort, labels, config, folder)

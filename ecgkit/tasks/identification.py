@@ -16,6 +16,7 @@ number of ways stays N in every draw.
 Letters: N subjects, C leads, T samples, E width of an embedding, V versions of an enrolment half.
 
 Usage:
+
     rows = pick_subjects(cohort, n=0)                       # one ECG a patient of the test split
     halves = read_halves(cohort.store, rows)
     table = table_of("ESI", read_all(encoder, halves, config), config)

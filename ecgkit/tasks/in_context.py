@@ -7,6 +7,7 @@ single questions may make nothing of such a context; that is then what the score
 Letters: S support rows, Q query rows of one episode, P soft tokens, D reader width.
 
 Usage:
+
     table = in_context_episodes(task, mapper, sampler, range(80), config)
     by_step(table)                       # one step, 0, with the columns of `evaluate_episodes`
 """

@@ -8,6 +8,7 @@ CPSC-2018 as the benchmark processed it (Strodthoff et al. 2021; the field calls
 Letters: n ECGs of a set, K classes.
 
 Usage:
+
     labels = label_set(cohort, "superdiagnostic")
     test = labels.index("test")                  # into the set, not into the store
     labels.labels[test], labels.rows[test], labels.patients[test]

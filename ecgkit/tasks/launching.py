@@ -10,6 +10,7 @@ dropout and augmentation, which are drawn per process, and for losses that compa
 batch (see `engine`).
 
 Usage:
+
     ECGKIT_PROCESSES=4 python my_training.py        # my_training calls engine.fit as ever
 """
 

@@ -1,6 +1,7 @@
 """LEAVES pretraining: SimCLR on views whose strengths are learned against the encoder.
 
 Usage:
+
     trained = pretrain_leaves(config, cohort, rows, folder, encoder)   # config: BaselinesConfig
     trained.encoder, trained.log.table                                 # strengths over the steps
 """

@@ -10,6 +10,7 @@ findings the one that is of the asked kind. What the model gets to know: the wor
 (as any real language model does), never a signal.
 
 Usage:
+
     lines, held_out, terms = question_lines(questions, cohort, "all", n_lines=15_000)
     notes = note_lines()
 """

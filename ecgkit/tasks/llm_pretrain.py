@@ -8,6 +8,7 @@ all question types.
 Letters: B lines, L tokens of the longest, D width, V vocabulary.
 
 Usage:
+
     lines, held_out, terms = question_lines(questions, cohort, "all", n_lines=15_000)
     tokenizer, llm, log = pretrain_llm(lines, held_out, 192, 2, 4, 600, settings, terms)
 """

@@ -13,6 +13,7 @@ written to the run folder.
 Source: Oh et al. 2023 (ECG-QA), LLM experiments.
 
 Usage:
+
     client, close = open_endpoint(config, (llm, tokenizer), folder)
     try:
         results = run_llm_qa(config, cohort, questions, bound, folder, client)

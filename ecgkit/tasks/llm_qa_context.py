@@ -10,6 +10,7 @@ Each part is one function from a question to blocks of text:
 Letters: n questions, B ECGs.
 
 Usage:
+
     measured = feature_texts(cohort.store, rows)         # row -> text
     told = report_texts(cohort, rows)                    # row -> text
     note_text(Notes(), "Is there atrial flutter?")

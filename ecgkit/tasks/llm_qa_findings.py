@@ -3,6 +3,7 @@
 Letters: K classes, m views.
 
 Usage:
+
     findings = Findings(as_classifier(bound), cohort.store)
     findings.learn(views)                       # one pass over all that is new
     findings.text(view), findings.positive(view)

@@ -3,6 +3,7 @@
 Letters: n questions.
 
 Usage:
+
     rows = question_rows(questions, positions)                  # one line a question
     writer = PromptWriter(config, cohort, questions, findings)
     texts = writer.write(rows)                                  # (n,) str

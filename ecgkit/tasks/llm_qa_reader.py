@@ -9,6 +9,7 @@ how findings go together.
 Not in the blocks, and so not answered well: "not sure", where an infarction lies, a stage.
 
 Usage:
+
     answer = look_up(question, views, findings)          # frozenset of options
 """
 

@@ -4,6 +4,7 @@ each other on the same replies, and what each fault of the published one is wort
 Letters: n questions, R bootstrap draws.
 
 Usage:
+
     table = score_table(rows, {"small-llama": rows["right"], ...})
     unreachable(rows)           # by question type: answers the published matching can never score
 """

@@ -1,6 +1,7 @@
 """LLM modelling as notebook 06 runs it: notebook 03's classifier, a model, the scores.
 
 Usage:
+
     classifier = find_classifier(run.folder.parent, config, cohort)      # None where 03 left none
     results = ask_model(config, cohort, questions, classifier, run.folder / "llm_qa", (llm, tok))
     for name, value in metrics_of(results).items(): run.metric(name, **value)

@@ -13,6 +13,7 @@ two ECGs that names leads is shown the first ECG alone. There "posterior leads" 
 Source: Oh et al. 2023, llm_modeling, as read in the kit's notes on it.
 
 Usage:
+
     views_of("single-verify", "Is there static noise in lead II?", ("no", "yes"), 7)
     # (View("Interpretation of the ECG, lead II only", 7, (1,)),)
 """

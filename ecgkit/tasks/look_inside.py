@@ -11,6 +11,7 @@ Letters: B batch, C leads, T samples, P tokens of one ECG, L question tokens, W 
 N questions, K answers.
 
 Usage:
+
     where = telling_question(data, test, answers["fusion"], answers["blind"])
     seen = look(fused.model, data, where)           # .rows (W, P), .relevance (C, P), .drop (C,)
     errors = error_table(questions, test, answers)  # item, model, n, wrong, rate

@@ -20,6 +20,7 @@ Letters: T tasks, S support rows, Q query rows per task, F feature width, P soft
 the reader, K inner steps.
 
 Usage:
+
     done = inner_loop(mapper, support, query, read, n_steps=15, lr=0.05, outer_from=2)
     loss = carry_gradient(value, mapper, done.mean_gradient())
 """

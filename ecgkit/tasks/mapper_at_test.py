@@ -1,6 +1,7 @@
 """The mapper that is tested: the trained one with dropout off, or what the released code tests.
 
 Usage:
+
     mapper = mapper_at_test(trained, task.quirks, seed=0)
 """
 

@@ -21,6 +21,7 @@ more per inner step, with about three times the graph: R is 3 T S at least. Firs
 grow with K. Upper ends: the longest question and answer of all are taken.
 
 Usage:
+
     print(estimate(task, mapper, config))
 """
 

@@ -13,6 +13,7 @@ An episode whose loss is not finite is left out of loss, gradient and scores, an
 Letters: T episodes, S support and Q query rows of each, N = S + Q, F width of an embedding.
 
 Usage:
+
     out = METHODS["maml"](task, mapper, task.positions(episodes), config)
     out["loss"].backward()                            # also "exact", "support_loss", "finite" (T,)
 """

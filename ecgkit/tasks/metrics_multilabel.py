@@ -10,6 +10,7 @@ samples with any prediction, recall over the samples with any label, the best th
 Letters: n items, K classes, R bootstrap draws.
 
 Usage:
+
     table = class_table(labels, scores, codes, patients)     # class, n, positives, auroc, low, ...
     value, low, high = macro_auc_interval(labels, scores, patients)
     f_max(labels, scores)

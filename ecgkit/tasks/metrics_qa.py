@@ -18,6 +18,7 @@ sqrt(3) times too wide.
 Letters: n questions, K answers, R bootstrap draws.
 
 Usage:
+
     table = published_table(questions, positions, {"fusion": scores}, patients)
     printable(table)                                    # one cell a model and column
     by_type(questions, positions, scores, level=3); by_attribute(questions, positions, scores)

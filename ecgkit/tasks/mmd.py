@@ -14,6 +14,7 @@ Letters: n, m points of the two sets, N = n + m, D width, K labellings.
 Source: Gretton et al. 2012, A kernel two-sample test, equations 3 and 5, and section 8.
 
 Usage:
+
     squared_mmd(train, test)                         # RBF, median heuristic, unbiased
     permutation_test(train, test, n_draws=200)       # {"mmd2": ..., "p": ...}
 """

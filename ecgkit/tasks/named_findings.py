@@ -6,6 +6,7 @@ a caption's demographics and waveform text are left out (`findings_part`), since
 finding's waves often name another. Negations are not understood; captions of the kit have none.
 
 Usage:
+
     lexicon = Lexicon.of(cohort.statements)
     lexicon.named("ECG findings: sinus rhythm, RBBB, wide QRS.")      # {"SR", "CRBBB"}
 """

@@ -8,6 +8,7 @@ the labels is drawn: whole patients, each smaller share inside the larger ones. 
 Letters: n and m ECGs, E width of an embedding, K classes.
 
 Usage:
+
     scores = linear_probe(x[train], labels[train], x[test], c=0.1)           # (m, K)
     table = probe_table("ESI, linear probe", x, label_set(cohort, "superdiagnostic"), config)
     sweep = label_sweep("ESI, linear probe", x, labels, config)              # one line a share

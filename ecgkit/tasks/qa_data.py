@@ -3,6 +3,7 @@
 Letters: B batch, C leads, T samples, L tokens, N questions, K answers.
 
 Usage:
+
     data = prepare(config, cohort, questions)
     data.batch(questions.index("test")[:8])          # text, masks, labels, valid, ecg [, ecg_2]
     order = grouped_batches(config, data, questions.index("train"), n_steps=600)

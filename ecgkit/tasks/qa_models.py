@@ -10,6 +10,7 @@
 Source: Oh et al. 2023 (ECG-QA) section 5; fact sheet ecgqa 3.1.
 
 Usage:
+
     model = build_qa(config, data, "deaf")
     start_qa(model, ecg_classifier)
     answer(model, data.batch(positions))["logits"]                          # (B, K)

@@ -2,6 +2,7 @@
 shows one by one.
 
 Usage:
+
     bounds = train_bounds(config, cohort, targets, run.folder)            # name -> UpperBound
     trained = train_models(config, cohort, questions, run.folder, bounds.get("ecg_transformer"))
     results = answer_all(config, trained, questions)                      # scores and answers

@@ -10,6 +10,7 @@ these ECGs have, which a good recall must exceed.
 Letters: n ECGs, m reports, U distinct reports, P width of the shared space.
 
 Usage:
+
     search = held_out_search(study, aligned.autoencoder, projectors, index_codes, statements)
     search.by_ecg(0, k=5)             # place, similarity, codes, shared, own, ecgs
     search.by_text(0, k=5)

@@ -8,6 +8,7 @@ caption is as right as the other. The paper reports neither.
 Letters: n ECGs, U distinct captions, Q queries, G candidates, D width.
 
 Usage:
+
     texts = text_latents(model, tokenizer, captions, max_tokens=72)         # (n, D)
     table = retrieval_table("ESI", ecg_latents, texts, captions, patients, config)
 """

@@ -4,6 +4,7 @@ A front for its parts: `risk_study` (data), `risk_align` (stage 1), `risk_masks`
 `risk_finetune` (stage 2), `risk_scores` (baselines), `risk_cv` (cross-validation).
 
 Usage:
+
     study = prepare(config, cohort, outcomes, book)
     aligned, log = pretrain(study, run.folder / "pretraining")
     network, log = finetune(study, aligned, run.folder / "finetuning")

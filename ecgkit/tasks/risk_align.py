@@ -8,6 +8,7 @@ spread of both sides, and recall@5 on held-out pairs. Shape letters: B batch, n 
 T samples, D text width, P width of the shared space.
 
 Usage:
+
     aligned, log = pretrain(study, run.folder / "pretraining")
     log.table[["step", "eval_matched_cos", "eval_mismatched_cos", "eval_spread"]].dropna()
 """

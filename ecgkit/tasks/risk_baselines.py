@@ -16,6 +16,7 @@ Sources: Holford 1980, Biometrics 36, Friedman 1982, Annals of Statistics 10 (pi
 exponential).
 
 Usage:
+
     sets = covariate_sets(cohort, outcomes, train)
     scores = baseline_scores(sets, outcomes, train, test) | {"network": risk_test}
     table = baseline_table(scores, years[test], event[test])

@@ -8,6 +8,7 @@ everybody; a cohort below one batch is an AssertionError (here a ConfigError tha
 fewer events than batches some have none.
 
 Usage:
+
     batches = EventBatches(event[train], batch_size=64, seed=0)
     batches(step)                               # (64,) positions, depends on (seed, step) alone
     fit(..., batches=batches)

@@ -6,6 +6,7 @@ the median of the TRAINING patients and a flag of its own, so nobody is left out
 Letters: n patients, F covariates.
 
 Usage:
+
     sets = covariate_sets(cohort, outcomes, train)       # {"age + sex": (n, F) table, ...}
 """
 

@@ -3,6 +3,7 @@
 Shape letters: n patients, M distinct event times, Y years of a grid.
 
 Usage:
+
     curve = training_curve(log_risk_train, years_train, event_train)
     curve.survival(log_risk, curve.grid()), curve.percentile(log_risk)
     curve.thirds(curve.grid())              # (3, Y) mean curve of each third of the training scores

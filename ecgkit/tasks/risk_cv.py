@@ -8,6 +8,7 @@ Bengio 2003), and `null_sd` what pure noise does on the same people and folds. N
 split also chooses among settings, so that the outer C is of the whole recipe.
 
 Usage:
+
     table = cross_validate(study)                              # seed, fold, C, events, ...
     print(cv_summary(table, null_sd(study, table)))
     table = cross_validate(study, grid=[{"finetune_lr": 1e-3}, {"finetune_lr": 3e-3}])

@@ -7,6 +7,7 @@
 No patient's time or identity is written. Shape letters: C leads, T samples, N tokens, Y years.
 
 Usage:
+
     save_risk(run.folder / "risk", network, study, cohort)
     reply = load_risk(run.folder / "risk").score(record)
     reply.log_risk, reply.percentile, reply.risk_at(5), reply.note

@@ -6,6 +6,7 @@ the best C are kept (published: best epoch by validation C). Letters: B batch, n
 T samples.
 
 Usage:
+
     network, log = finetune(study, aligned, run.folder / "finetuning")
     control, _ = finetune(study, aligned, run.folder / "shuffled", shuffled=True)
     risk = predict_risk(network, study.x[study.test])
@@ -81,7 +82,9 @@ class RiskModel(nn.Module):
 
 
 def risk_losses(model: nn.Module, batch: dict, config) -> dict[str, torch.Tensor]:
-    """alpha * reconstruction + (1 - alpha) * (Cox + report_weight * distance), and the parts.
+    """alpha * reconstruction + (1 - alpha) * outcome, and the parts of both.
+
+    outcome = Cox + report_weight * distance; without reports that teach, Cox alone.
 
     The target is `batch["target"]`, the unmasked input, where the batch has one, else "x"; the
     distance is from `batch["taught"]`, where the batch has it.
@@ -89,17 +92,18 @@ def risk_losses(model: nn.Module, batch: dict, config) -> dict[str, torch.Tensor
     out = model(batch["x"])
     mse = reconstruction_mse(out["recon"], batch.get("target", batch["x"]))
     parts = _outcome_losses(out["log_risk"], batch, config)
-    return {"loss": finetune_loss(mse, parts.pop("loss"), config.alpha, config.protocol),
-            "reconstruction": mse, **parts}
+    loss = finetune_loss(mse, parts["outcome"], config.alpha, config.protocol)
+    return {"loss": loss, "reconstruction": mse, **parts}
 
 
 def _outcome_losses(log_risk: torch.Tensor, batch: dict, config) -> dict[str, torch.Tensor]:
     """Cox + report_weight * distance from what the reports say, and both parts."""
     cox = cox_loss(log_risk, batch["years"], batch["event"], config.ties)
     if "taught" not in batch:
-        return {"loss": cox, "cox": cox}
+        return {"outcome": cox, "cox": cox}
     distance = distance_from_taught(log_risk, batch["taught"])
-    return {"loss": cox + config.report_weight * distance, "cox": cox, "report_distance": distance}
+    outcome = cox + config.report_weight * distance
+    return {"outcome": outcome, "cox": cox, "report_distance": distance}
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -177,7 +181,8 @@ def _train_head(study: Study, model: RiskModel, learn, owner, folder: Path) -> N
         return batch | {name: values[at] for name, values in told.items()}
 
     def losses(head: nn.Module, batch: dict) -> dict[str, torch.Tensor]:
-        return _outcome_losses(head(batch["z"])["log_risk"], batch, c)
+        parts = _outcome_losses(head(batch["z"])["log_risk"], batch, c)
+        return {"loss": parts["outcome"], **parts}
 
     settings = train_settings(c, c.head_steps, HEAD_BATCH, c.head_lr, weight_decay=HEAD_DECAY)
     codes = hashlib.sha256(z.numpy().tobytes()).hexdigest()

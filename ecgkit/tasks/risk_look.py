@@ -5,6 +5,7 @@ Attention says where a network reads, not what its answer rests on; `deletion_ch
 second. Shape letters: n patients, C leads, T samples, N time tokens per lead, Z code width.
 
 Usage:
+
     seen = attention_of(network, x)                       # .lead (n, C, C), .time (n, C, N)
     group_difference(seen.lead, event).note               # events against the others
     check = deletion_check(network, x); print(check.table, check.words)

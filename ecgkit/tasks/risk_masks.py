@@ -9,6 +9,7 @@ they were. The published code scores after masking, which rescales what is left 
 stretch away from 0 (`rescored`). Shape letters: B batch, C = 12 leads, T samples.
 
 Usage:
+
     lost = pretraining_masks(len(x), rng, x.shape[2], peaks, fs)     # (B, C, T) bool
     x_seen = masked(x, lost, "paper", inside=(12, 1012))
 """

@@ -1,6 +1,7 @@
 """What the network's risk score is measured against, and the ladder of C-indices.
 
 Usage:
+
     scores = {"network": predict_risk(network, study.x[study.test])} | baseline_scores(study)
     rows = ladder(study, scores)
 """

@@ -3,6 +3,7 @@
 Shape letters: n patients, C leads, T samples, D text width.
 
 Usage:
+
     study = prepare(config, cohort, outcomes, book)
     print(*study.notes, sep="\\n")               # what a reader should know before training
     inner = study.on(train_rows, test_rows)     # the same patients, split in another way

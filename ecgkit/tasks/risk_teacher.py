@@ -9,6 +9,7 @@ information: Lopez-Paz et al., ICLR 2016). Not published; REPORT_WEIGHT = 0 leav
 Shape letters: n learning patients, B batch, D text width.
 
 Usage:
+
     taught = report_risk(study, rows, owner)                   # (n,), NaN without a report
     loss = cox + report_weight * distance_from_taught(log_risk, taught[at])
 """

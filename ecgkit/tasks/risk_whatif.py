@@ -5,6 +5,7 @@ network cannot tell; the factor here shows what it would do if it could. Shape l
 samples.
 
 Usage:
+
     change = Change(silent=("V1", "V2"), scaled=("II",), factor=1.5, shift_ms=20)
     reply = scorer.score_input(change.of(x, scorer.spec.leads, scorer.spec.fs))
 """

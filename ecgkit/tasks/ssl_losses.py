@@ -6,6 +6,7 @@ the perplexities of its codes (prob_, code_; up to G V, and G where one code a b
 Gumbel temperature, and how many distractors were the very same code.
 
 Usage:
+
     losses = loss_function(config, "w2v_cmsc")(module, batch)      # {"loss": (), ...}
 """
 

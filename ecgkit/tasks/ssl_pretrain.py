@@ -15,6 +15,7 @@ Letters: N ECGs a batch, B = 2 N segments, C leads, T samples, P tokens, D width
 Source: Oh et al. 2022 (arXiv 2203.06889); fact sheet ecgqa 3.2, 3.3.
 
 Usage:
+
     rows = cohort.rows("train")
     patients = cohort.table["patient_id"].to_numpy()[rows]
     trained = pretrain(config, cohort, rows, patients, "w2v_cmsc_rlm", folder)

@@ -9,6 +9,7 @@ Letters: n patients, B resamples, T times.
 Sources: Uno et al. 2007, JASA 102; Hung and Chiang 2010, Canadian Journal of Statistics 38.
 
 Usage:
+
     auc_over_time(years, event, risk, at=[1, 3, 5])      # years, auc, low, high, cases, controls
 """
 

@@ -9,6 +9,7 @@ Letters: n patients, B resamples, T times.
 Sources: Breslow 1972 (discussion of Cox); Graf et al. 1999, Statistics in Medicine 18.
 
 Usage:
+
     baseline = breslow(risk_train, years_train, event_train)     # from TRAINING patients
     survival = baseline.survival(risk_test, [1, 3, 5])           # (n, 3)
     brier_over_time(years, event, survival, [1, 3, 5])

@@ -9,6 +9,7 @@ Sources: Crowson, Atkinson and Therneau 2016, Statistical Methods in Medical Res
 intercept, observed over expected); Kalbfleisch and Prentice 2002 (log-log limits).
 
 Usage:
+
     calibration_groups(years, event, baseline.risk(risk, 5), at=5)
     calibration_summary(years, event, baseline, risk, at=(1, 3, 5))
 """

@@ -9,6 +9,7 @@ pair is compared once for all resamples: a matrix product instead of a loop.
 Sources: Harrell et al. 1996, Statistics in Medicine 15; Uno et al. 2011, Statistics in Medicine 30.
 
 Usage:
+
     c_table(years, event, {"network": risk, "age + sex": other}, tau=5)
     c_gaps(years, event, scores, [("network", "age + sex")])
     null_sd(years, event)                     # how far C of pure noise scatters around 0.5

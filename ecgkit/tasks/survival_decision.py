@@ -10,6 +10,7 @@ Sources: Vickers and Elkin 2006, Medical Decision Making 26; Vickers et al. 2008
 Informatics and Decision Making 8 (censoring).
 
 Usage:
+
     net_benefit(years, event, baseline.risk(risk, 5), at=5)
 """
 

@@ -4,6 +4,7 @@ The baseline hazard, the cuts of the risk groups and the curve that knows nobody
 patients; every number is of the held-out ones. Cause-specific: see `survival_followup`.
 
 Usage:
+
     found = evaluate(risk_train, years_train, event_train, risk_test, years_test, event_test)
     found.auc, found.brier, found.calibration, found.benefit, found.metrics()
 """

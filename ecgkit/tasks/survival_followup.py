@@ -9,6 +9,7 @@ Letters: n patients, B resamples, U distinct times, T times asked for.
 Sources: Kaplan and Meier 1958; Uno et al. 2011, Statistics in Medicine 30 (weights).
 
 Usage:
+
     time, event = follow_up(years, code)                 # or one sentence of what is wrong
     weights = resamples(len(time), n_boot=1000)          # (1 + B, n); row 0 is the sample itself
     times, free = censoring_curve(time, event, weights)  # (U,), (1 + B, U)

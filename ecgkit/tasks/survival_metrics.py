@@ -4,6 +4,7 @@ More of it: `survival_concordance` (Uno's C, gaps, many scores at once), `surviv
 `survival_brier`, `survival_calibration`, `survival_decision`, `survival_tests` (lifelines).
 
 Usage:
+
     beta = fit_cox(covariates, years, event)             # (F,) log hazard ratios
     row = c_index("age + sex", covariates_test @ beta, years_test, event_test)
 """

@@ -6,6 +6,7 @@ stays in the table with a sentence instead of a number, and out of the model.
 Letters: n patients, F covariates.
 
 Usage:
+
     log_rank(years, event, tertiles(risk, risk_train))            # statistic, p, df, note
     hazard_ratios(findings.assign(age=age / 10), years, event)    # name, hr, low, high, p, ...
 """

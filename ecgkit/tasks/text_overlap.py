@@ -8,6 +8,7 @@ lower-case runs of letters and digits.
 Letters: n pairs of texts, R draws.
 
 Usage:
+
     counts = overlap_counts(said, true)             # (n, COUNTS)
     overlap_scores(counts.sum(0))                   # {"BLEU-1": ..., "BLEU-4": ..., "ROUGE-L": ...}
 """

@@ -7,6 +7,7 @@ validation split (fold 9). A class without a positive validation ECG has none, a
 Letters: n ECGs, K classes, R draws.
 
 Usage:
+
     at = best_thresholds(labels[valid], scores[valid])              # (K,), NaN = none
     macro_f1(labels[test], scores[test] >= at)
     f1_line("ESI, zero-shot", "superdiagnostic", labels[test], [scores[test]], [at], classes,

@@ -8,6 +8,7 @@ language model. Diagnostic classes are not in what it reads.
 Letters: B batch, L tokens, D width, V words of the notes.
 
 Usage:
+
     embed, what = open_text_embedder("")              # trained here, kept in the cache
     embed, what = open_text_embedder("stand-in")      # TF-IDF + SVD; or a hub id, or a folder
     statement_check(embed, statements)                # {"auroc": 0.8, "low": ..., "high": ...}

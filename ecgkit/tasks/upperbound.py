@@ -10,6 +10,7 @@ Source: Oh et al. 2023 (ECG-QA), upper-bound experiments.
 Letters: n stored ECGs, N grounding rows, m test items, K codes or attributes, R draws.
 
 Usage:
+
     targets = code_targets(cohort, config.min_code_count)
     upper = train_upper_bound(config, cohort, targets, "se_wrn", run.folder / "upper_bound")
     upper.table                                    # code, n, positives, auroc, low, high, ap, f1

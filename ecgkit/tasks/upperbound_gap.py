@@ -14,6 +14,7 @@ The classifier is an upper bound of what this ECG encoder and training set give,
 questions: an answerer may beat it.
 
 Usage:
+
     gap = upper_bound_gap(bound, questions, positions, {"fusion": scores}, template=questions_t)
     gap.table            # model, n, exact_match, low, high, macro, auroc, gap, gap_low, gap_high
     gap.by_attribute, gap.left_out

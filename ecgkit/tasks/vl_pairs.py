@@ -7,6 +7,7 @@ Letters: B batch, C leads, T samples, P ECG tokens, L text tokens, N pairs, E ex
 Source: Oh et al. 2023 (ECG-QA), pretraining of M3AE and MedViLL; ecgqa.md 3.3.
 
 Usage:
+
     pairs = open_pairs(config, cohort)                # or with the tokenizer of the QA model
     exchanges = draw_exchanges(pairs.wording[i], pairs.content[i], rng, share=0.5)    # (E, 2)
     batch = pairs.batch(i, exchanged(exchanges, len(i)))                # text of other ECGs

@@ -15,6 +15,7 @@ Letters: B batch, C leads, T samples, P ECG tokens, L text tokens.
 Source: Oh et al. 2023 (ECG-QA); hyper-parameters in ecgqa.md 3.2, objectives and faults in 3.3.
 
 Usage:
+
     trained = pretrain_vl(config, cohort, "m3ae", run.folder / "m3ae")
     trained.itm_auroc, trained.model, trained.pairs.tokenizer
 """

@@ -8,6 +8,7 @@ with the mean latent of a class's prompts, and the thresholds are the validation
 Letters: n ECGs, K classes, D width of a latent.
 
 Usage:
+
     latents = embed(model, cohort)["latents"]
     read = read_by_prompts(model, tokenizer, latents, label_set(cohort, "superdiagnostic"), config)
     read.table, read.by_class                   # macro AUC, macro F1; one line a class

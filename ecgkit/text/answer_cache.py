@@ -4,6 +4,7 @@ A line is appended in one write. A process killed half-way leaves at most one br
 passed over; its finding is asked again.
 
 Usage:
+
     cache = AnswerCache(folder / "answers.jsonl")       # None: in memory only
     cache.put("3f2a...", {"finding": "atrial flutter", "text": "Saw-tooth waves ..."})
     cache.get("3f2a...")                                # the text, or None

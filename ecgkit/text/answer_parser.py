@@ -17,6 +17,7 @@ sure" and in "none". A reply without any name is the empty set, never unparsed.
 Source: ECG-QA's llm_modeling (Oh et al. 2023), as read in the kit's notes on it.
 
 Usage:
+
     parse("I am not sure.", ("no", "not sure", "yes"), "verify")            # {"not sure"}
     parse("Cannot say", ("no", "yes"), "verify") is UNPARSED                # True
     parse_reference("Not sure", ("no", "not sure", "yes"), "verify")        # {"no"}

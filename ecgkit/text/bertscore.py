@@ -11,6 +11,7 @@ Source: Zhang et al., BERTScore (ICLR 2020), section 3. Values equal those of th
 package at one text a batch (in larger ones it takes padding for a match of cosine 0).
 
 Usage:
+
     scorer = BertScorer("FacebookAI/roberta-large")            # hub id or folder
     scores = scorer.score(["no P waves"], ["P waves are absent"])
     scores.f1, scores.empty; print(scores)

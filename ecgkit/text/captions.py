@@ -6,6 +6,7 @@
 Source: Yu et al., ESI (TMLR 2024), section 3.1 and Fig. 2: demographics, findings, waveform text.
 
 Usage:
+
     captions = write_captions(cohort.table, cohort.statements, assistant, seed=0)
     captions.full[0]         # the paper's three-part prompt of row 0
     captions.variants[0]     # list of wordings of row 0, the full one first

@@ -7,6 +7,7 @@ text may go; `text/chat_replies.py` reads what comes back.
 Dims: n texts, D width of an embedding.
 
 Usage:
+
     client = ChatClient("http://127.0.0.1:8000/v1", "qwen3-8b", log="runs/demo/chat.jsonl")
     client.chat("How are you?"); client.embed(["atrial fibrillation"]).shape      # (1, D)
     answers = client.chat_many({"a": "Hi", "b": "Ho"})     # key -> str, or the EndpointError

@@ -1,6 +1,7 @@
 """What an endpoint was asked for, and what that cost.
 
 Usage:
+
     meter = Meter(prices=(0.15, 0.60))          # per million prompt and answer tokens
     meter.count({"prompt_tokens": 120, "completion_tokens": 40})
     print(meter)        # 1 requests (0 failed), 120 prompt and 40 answer tokens, cost 0.0000

@@ -6,6 +6,7 @@ naming what came, short and cleaned.
 Dims: n texts, D width of an embedding.
 
 Usage:
+
     chat_text(as_json('{"choices": [{"message": {"content": "Hello"}}]}'))       # "Hello"
     vectors(as_json(body), n=2)                                                   # (2, D)
 """

@@ -9,6 +9,7 @@ Source: Yu et al., ESI (TMLR 2024), section 3.1: two passages of two textbooks, 
 Chroma, GPT-3.5 as the writer. What is used here by default needs no network.
 
 Usage:
+
     assistant = open_assistant(config)                         # config: CqaSettings
     assistant.answer("atrial fibrillation", code="AFIB")       # "" where nothing fits
     found = assistant.answers([("atrial flutter", "AFLT"), ("lead(s) unsuitable", "")])

@@ -5,6 +5,7 @@ Each has `name` (enters the index's hash), `min_score` (a cosine below it says n
 calls; rows are of unit length. N passages, n queries, D width.
 
 Usage:
+
     embedder = open_embedder("")                  # TF-IDF; or "sentence-transformers/...", a folder
     vectors = embedder.fit(passages)              # (N, D), passages are a list of Passage
     embedder.embed(["atrial flutter"]) @ vectors.T

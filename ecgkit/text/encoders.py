@@ -1,6 +1,7 @@
 """Text encoders: any Hugging Face encoder by hub id or folder, or a small BERT trained in place.
 
 Usage:
+
     tokenizer = train_wordpiece(captions, vocab_size=2000)
     encoder = small_bert(len(tokenizer), width=128)
     tokenizer, encoder = load_text_encoder("michiyasunaga/BioLinkBERT-base")   # needs the hub

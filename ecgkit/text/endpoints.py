@@ -6,6 +6,7 @@ happens to resolve to one today may resolve elsewhere tomorrow. The connection c
 more before anything is sent, follows no redirect, and passes by every proxy.
 
 Usage:
+
     check("http://127.0.0.1:8000/v1", credentialed=True)        # raises ConfigError if remote
     status, headers, body = post(url, b"{}", {"Content-Type": "application/json"}, timeout=30)
 """

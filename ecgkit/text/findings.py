@@ -7,6 +7,7 @@ notes tell its look, and what the assistant is asked.
 Letters: n ECGs.
 
 Usage:
+
     reader = Reader(cohort.statements)
     rows = reader.read(cohort.table)          # [(Finding, ...), ...], one tuple per ECG
     rows[0][0].name, rows[0][0].codes         # ("sinus rhythm", ("SR",))

@@ -8,6 +8,7 @@ question and two rewordings (appendix A.3) and leaves the rest of the prompt ope
 Source: Yu et al., ESI (TMLR 2024), section 3.1 and appendix A.3.
 
 Usage:
+
     client = ChatClient("http://127.0.0.1:8000/v1", "qwen3-8b", log="runs/demo/chat.jsonl")
     writer = ChatWriter(client, prompt="question")
     writer.write("atrial fibrillation", passages)              # "" where they do not cover it

@@ -7,6 +7,7 @@ could break the budget is not sent, nor is any after it. What was spent is kept 
 run that goes on counts what the killed one had spent.
 
 Usage:
+
     budget = Budget(tokens=200_000, money=1.0, prices=(0.15, 0.60), kept=folder / "spent.jsonl")
     client = PacedClient(url, "m", pace=Pace(per_minute=60), budget=budget,
                          options={"temperature": 0, "max_tokens": 64})

@@ -5,6 +5,7 @@ interpretations, the interpretations, the question, the options, the instruction
 the kit's own. Further blocks (measured features, report, notes, worked examples) come between.
 
 Usage:
+
     block = Block("Interpretation of the ECG", finding_lines(classes, probabilities))
     text = prompt([block], "Is there atrial fibrillation?", ("no", "yes"), "verify")
     messages(text)                                     # one turn of the user's, no system message

@@ -12,6 +12,7 @@ tokenizer without a chat template. It speaks the same protocol: point LLM_URL at
 Dims: L tokens.
 
 Usage:
+
     with LocalServer(llm, tokenizer, "small-llama") as server:
         ChatClient(server.url, server.name, key_env="").chat("Question: ...")
 """

@@ -10,6 +10,7 @@ Source: Devlin et al. 2019 section 3.1; M3AE (arXiv 2209.07098) section 2; MedVi
 that no longer fits; here 25 % of the words are taken, which is the same in the mean.
 
 Usage:
+
     words = word_pieces(tokenizer)
     masked, targets = mask_words(ids, padding, words, rng, share=0.25, whole_word=True)
 """

@@ -5,6 +5,7 @@ statements), or both, separated by commas. A textbook is any .md (cut at its hea
 or .pdf. Files that cannot be read are listed with a reason; the rest goes on.
 
 Usage:
+
     notes = read_folder(FOLDER).passages
     books = read_folder("my_textbooks")
     print(books.summary(), books.skipped)        # {"scan.pdf": "holds no text (scanned pages?)"}

@@ -1,6 +1,7 @@
 """Text of a .pdf, page by page, read once: a textbook of 400 pages takes a minute, then nothing.
 
 Usage:
+
     pages = pdf_pages(Path("textbook.pdf"))      # list[str], one text per page
 """
 

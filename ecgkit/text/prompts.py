@@ -3,6 +3,7 @@
 `assert_unseen` proves it: no prompt stands in a caption, and no run of RUN words of a prompt does.
 
 Usage:
+
     prompts = superclass_prompts(["NORM", "MI"])       # {"NORM": [...], ...}
     report = assert_unseen(prompts, training_captions)
 """

@@ -6,6 +6,7 @@ another choice of questions never reads it.
 Letters: N questions, L tokens.
 
 Usage:
+
     tokens = open_tokens(tokenizer, questions.table["question"], max_tokens=64)
     ids, padding = tokens.read(positions)        # (n, L) int64, (n, L) bool, L = longest of these
     ids, padding = tokens.all()                  # equal to encode_questions(...) of all questions

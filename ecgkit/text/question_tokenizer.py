@@ -6,6 +6,7 @@ tokens; needs no network), or any tokenizer is taken by hub id or folder, such a
 Letters: N questions, L tokens.
 
 Usage:
+
     tokenizer = question_tokenizer(training_questions, vocab_size=800)
     ids, padding = encode_questions(tokenizer, all_questions)        # (N, L) int64, (N, L) bool
 """

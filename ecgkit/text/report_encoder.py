@@ -7,6 +7,7 @@ Source: the notebook of the published code (risk 1): no special tokens added, ev
 100 tokens, the mean taken over all 100 positions.
 
 Usage:
+
     embed, what = text_embedder("emilyalsentzer/Bio_ClinicalBERT", style="reference")
     embed(["[CLS] Rhythm:atrial fibrillation [SCP]"]).shape       # (1, 768), kept in the cache
     embed, what = text_embedder("stand-in")                       # what: for figure captions

@@ -4,6 +4,7 @@ There is no grammar in it: words follow each other as in the German, and what th
 German. It is the offline default, so that a reader without German sees what a report speaks of.
 
 Usage:
+
     english, share = glossary("Sinusrhythmus, Linkstyp")  # "sinus rhythm, left axis type", 1.0
 """
 

@@ -5,6 +5,7 @@ alone uses are counted, then letters that it alone has. Words common to two (inf
 normal) count for neither.
 
 Usage:
+
     language_of("Sinusrhythmus, Linkstyp, sonst normales EKG")      # "german"
     table["report"].map(language_of).value_counts()
 """

@@ -5,6 +5,7 @@ A translator takes n texts to n translations, None for one that it could not do;
 glossary (word by word, offline), a MarianMT model, a chat model at an endpoint.
 
 Usage:
+
     translator = open_translator("Helsinki-NLP/opus-mt-de-en")     # or a folder; "" = the glossary
     done = translate_reports(cohort.table["report"], translator)
     done.table                    # original, language, english, translated_by

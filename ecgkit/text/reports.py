@@ -6,6 +6,7 @@ a vector by an embedder (`text/report_encoder.py`).
 Source: risk 1, the notebook of the published code; PTB-XL's scp_statements.csv.
 
 Usage:
+
     findings = structured_report({"IMI": 15.0, "LNGQT": 100.0}, cohort.statements)
     print(render(findings))              # "...: inferior myocardial infarction, Confidence ..."
     print(render(findings, "prose"))     # sentences

@@ -4,6 +4,7 @@ Exact is the default: quicker for a shelf of textbooks, and it misses nothing. C
 paper used; it searches approximately and keeps its own files.
 
 Usage:
+
     index = open_index("exact", passages, Tfidf())
     index.retrieve(["atrial flutter"], k=2)
     # [[(0.61, Passage), (0.33, Passage)]]: one list per query, best first

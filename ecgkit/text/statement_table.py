@@ -3,6 +3,7 @@
 Source: PTB-XL 1.0.3; its first column has no name, and the published notebook asks for "key".
 
 Usage:
+
     statements = statement_table(pd.read_csv("scp_statements.csv"))     # indexed by code
     unknown_codes(cohort.table["scp_codes"], statements)                # {"XYZ": 3}
 """

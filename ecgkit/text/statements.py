@@ -9,6 +9,7 @@ Source: the published dictionary of ESI has 3,862 keys that are 2,905 statements
 waveforms for 596 of 637 about unsuitable leads (`is_technical` is why ours does not).
 
 Usage:
+
     normalise("(9@128) Possible 1st degree A-V block.")     # "first degree av block"
     qualifiers("Possible anterior infarct - age undetermined")  # ("possible", "age undetermined")
     codes_of("Sinus rhythm with PVC(s)")                    # ("SR", "PVC")

@@ -4,6 +4,7 @@ One adapter per layout turns a place into the table every study shares (`ptbxl`,
 `challenge`); the data card of a source is `cards/<name>.md` beside this file.
 
 Usage:
+
     name, place = open_source("mimic-iv-ecg.zip")     # looks at what the folder or .zip holds
     source(name).licence, source(name).fs
     table, refused = adapter(name).read_table(place, rate=500)

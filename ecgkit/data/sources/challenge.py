@@ -6,6 +6,7 @@ These sources publish no patients: each record counts as a patient of its own, s
 is a split by record, and whoever was recorded twice may stand on both sides of it.
 
 Usage:
+
     table, refused = read_table(place, rate=500)
 """
 

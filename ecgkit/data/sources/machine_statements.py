@@ -8,6 +8,7 @@ thousand distinct lines, so readings are cached. The wordings written for simula
 carts of this make print (`machine_wordings`).
 
 Usage:
+
     to_scp(["Sinus rhythm with PVC(s)", "Possible left atrial abnormality"])
     # {"SR": 100.0, "PVC": 100.0, "LAO/LAE": 50.0}
     from_scp({"SBRAD": 0.0, "IMI": 50.0}, rng)

@@ -1,6 +1,7 @@
 """The lines an ECG cart prints for SCP codes, for simulated ECGs in MIMIC-IV-ECG's layout.
 
 Usage:
+
     from_scp({"SBRAD": 0.0, "IMI": 50.0}, rng)
     # ["Sinus bradycardia.", "Possible inferior infarct - age undetermined", "", "Abnormal ECG"]
 """

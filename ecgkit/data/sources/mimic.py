@@ -5,6 +5,7 @@ MIMIC-IV, which is credentialed: where it lies beside record_list.csv it is used
 Its headers name aVF before aVL; leads go by name everywhere in the kit.
 
 Usage:
+
     table, refused = read_table(place, rate=500)      # place rooted where record_list.csv lies
 """
 

@@ -5,6 +5,7 @@ floats (patient 15709.0) and in ages above 89, which the later ones write as 300
 here are in all of them. Source: Wagner et al. 2020, PTB-XL.
 
 Usage:
+
     table, refused = read_table(place, rate=500)      # place rooted where ptbxl_database.csv lies
     statements = read_statements(place)
 """

@@ -8,6 +8,7 @@ statement). PTB-XL's part of the challenge was coded the other way round, from S
 counts agree where the map is one to one.
 
 Usage:
+
     to_scp(["284470004", "427084000"])      # {"PAC": 100.0, "STACH": 100.0}
     from_scp(["IMI", "SR"])                 # ["164865005", "426783006"]
     NAMES["284470004"]                      # "premature atrial contraction"

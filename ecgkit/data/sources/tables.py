@@ -1,6 +1,7 @@
 """What the adapters share: tables out of a place, and the lines that cannot be used.
 
 Usage:
+
     raw = read_bytes(place, "record_list.csv")
     table = read_csv(raw, "record_list.csv", place.label)
 """

@@ -3,6 +3,7 @@
 Everything here is SIMULATED: the files say so in the `device` column and in `truth.csv`.
 
 Usage:
+
     folder = write_cohort("data/cache/cohort", n_ecgs=2400, seed=7)    # PTB-XL layout + truth.csv
     record = simulate(["AFIB", "CLBBB"], fs=500, seed=1)    # one ECGRecord for a notebook
 """

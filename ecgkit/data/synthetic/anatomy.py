@@ -7,6 +7,7 @@ young, the leftward drift of the axis with age (about 10 degrees in 20 years), w
 flatter ST and longer QT (Rautaharju et al. 2009; Macfarlane 2018) come out of these slopes.
 
 Usage:
+
     hearts = normal_hearts(latents, age, sex, rng)      # Hearts, fields (N, ...)
 """
 

@@ -11,6 +11,7 @@ their spectrum once: that costs a tenth of drawing every sample anew.
 Shape letters: N records, E electrodes (RA LA LL V1-V6), C8 independent leads, T samples.
 
 Usage:
+
     art = draw_artefacts(n, rng)     # Artefacts: sizes (N, E) mV, PTB-XL's column texts
     disturb(signal, art, rows, fs, rng)     # (n, C8, T) mV, in place
 """

@@ -3,6 +3,7 @@
 Shape letters: m records, F sources, C8 independent leads, T samples.
 
 Usage:
+
     add_fibrillation(signal, hearts, fs, rng)       # signal (N, C8, T), in place
 """
 

@@ -4,6 +4,7 @@ Each function changes the beats of some `rows` (m,) in place; a beat that does n
 NEVER.
 
 Usage:
+
     conduct(hearts, beats, rng)
 """
 

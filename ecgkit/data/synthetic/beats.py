@@ -3,6 +3,7 @@
 Shape letters: N records, B ventricular beats, A atrial beats.
 
 Usage:
+
     beats = rhythm.draw_beats(hearts, seconds=10, rng=rng)
     longer = beats.time - beats.followed()      # (N, B) s of PR above the heart's usual PR, or NaN
 """

@@ -3,6 +3,7 @@
 Shape letters: N records, m some of them, B beats.
 
 Usage:
+
     rr = sinus_intervals(hearts, breath_hz, breath_phase, columns, rng)     # (N, B) s
 """
 

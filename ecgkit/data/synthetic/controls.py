@@ -2,6 +2,7 @@
 knob and watches the ECG follow.
 
 Usage:
+
     check_measures(heart_rate=75, qrs_ms=140)      # or a sentence: what is wrong, what to give
     set_measures(hearts, qrs_ms=140, axis_deg=-60, st_mv=-0.15)
 """

@@ -5,6 +5,7 @@ not from how the simulator draws: a heart drawn as certain has to meet it when m
 necessary, not sufficient; a normal ECG meets few of them.
 
 Usage:
+
     met = CRITERIA["LAFB"].test(truth)      # (N,) bool
     table = rates(truth, codes)             # share of records that meet each criterion
 """

@@ -3,6 +3,7 @@
 Shape letters: N records, L leads. `t` is a table of `truth.ground_truth`.
 
 Usage:
+
     some(st_down(0.1)(t, INFERIOR))     # (N,) ST depression of 0.1 mV in two of II, III, aVF
 """
 

@@ -1,6 +1,7 @@
 """Many simulated ECGs of one statement, for tests, benchmarks and figures; each its own patient.
 
 Usage:
+
     drawn = draw_examples("LAFB", n=200, seed=1)    # Examples: hearts, beats, truth (200 rows)
     signal = render_examples(drawn, fs=100, seed=1)     # (200, 12, 1000) mV with noise
 """

@@ -4,6 +4,7 @@ Uncertain statements (likelihood 15-50) come with small severity: their criterio
 not quite.
 
 Usage:
+
     apply_findings(hearts, has={"AFIB": bool (N,)}, severity={"AFIB": float (N,)}, rng=rng)
 """
 

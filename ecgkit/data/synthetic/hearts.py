@@ -10,6 +10,7 @@ for regional damage that one dipole cannot draw.
 Shape letters: N hearts, K waves, C8 the eight independent leads, B beats, T samples.
 
 Usage:
+
     hearts = anatomy.normal_hearts(latents, age, sex, rng)      # Hearts, fields (N, ...)
     beat = one_beat(hearts, fs=500)    # (N, C8, T) one noise-free beat, QRS centre at 0.35 s
 """

@@ -7,6 +7,7 @@ ECGs of PTB-XL's folds 1-4, in keeping with Rautaharju et al. 2009 (ST, T) and t
 Definition of Myocardial Infarction 2018 (Q).
 
 Usage:
+
     keep_normal(hearts)      # in place, before findings are drawn
 """
 

@@ -6,6 +6,7 @@ reach (`prevalence`), log-odds by age, sex and what was drawn before it, and pai
 together. Its base rate is then whatever gives the wanted share.
 
 Usage:
+
     visits = draw_visits(n_ecgs=2400, rng=rng)  # Visits: table (N rows) + has/severity per code
     draw_visits(20_000, rng, prevalence="ptbxl")
 """

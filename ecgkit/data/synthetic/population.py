@@ -4,6 +4,7 @@ Each chunk of records has a generator of its own, made from the seed and the chu
 rendered by a plain function on plain data: the files are the same whoever renders which chunk.
 
 Usage:
+
     people = draw_population(20_000, seed=7)
     truth = render(people, folder, names={500: [...]}, jobs=2)      # WFDB files; one row per record
 """

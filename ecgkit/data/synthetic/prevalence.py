@@ -5,6 +5,7 @@ one of company.
 ECGs hold enough of each statement to learn it. What stands with what is the same in both.
 
 Usage:
+
     share("learning")["CLBBB"]     # 0.04 of all ECGs
     CODES, COMPANY[i, j], BARRED[i, j], NEEDS["LPR"]
 """

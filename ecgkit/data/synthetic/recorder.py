@@ -9,6 +9,7 @@ stand still for up to 60 ms at a time; I is the difference of II and III.
 Shape letters: N records, C8 independent leads, T samples, G groups of four samples.
 
 Usage:
+
     signal = at_500(signal)     # (N, C8, 400 * s) mV -> (N, C8, 500 * s) mV
 """
 

@@ -8,6 +8,7 @@ vector turns, the damage lies a little further to the left or right, single lead
 Shape letters: n chosen hearts, C8 independent leads, C12 leads, T samples.
 
 Usage:
+
     loss = draw_pattern("inferior", n, rng)     # (n, C8), about -1 where the region is seen best
     lower_st(hearts, rows, loss, "inferior", 0.1)       # ST at J + 60 ms: -0.1 mV in two leads
     lower_t(hearts, rows, loss, "inferior", 0.2)        # T: -0.2 mV in two leads

@@ -8,6 +8,7 @@ Shape letters: N records, K waves, E events (waves of one beat), C8 independent 
 a window, T samples.
 
 Usage:
+
     signal = render(hearts, beats, fs=100, n_samples=1000, rng=rng)     # (N, C8, T)
     signal = twelve_leads(signal)     # (N, 12, T) float32 mV
 """

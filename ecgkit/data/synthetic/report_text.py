@@ -2,6 +2,7 @@
 PTB-XL mixes them.
 
 Usage:
+
     report_text({"AFIB": 0.0, "CLBBB": 100.0}, axis="LAD", rng=rng)
     report_text(codes, "MID", rng, stage="Stadium III", severity={"LVH": 0.9}, beats={"PVC": 2},
                 leads={"STD_": ["V5", "V6"]})

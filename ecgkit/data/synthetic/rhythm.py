@@ -8,6 +8,7 @@ the ventricles, this module the premature beats and the whole.
 Shape letters: N records, B beats.
 
 Usage:
+
     beats = draw_beats(hearts, seconds=10, rng=rng)     # Beats
 """
 

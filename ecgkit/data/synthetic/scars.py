@@ -6,6 +6,7 @@ as much as it takes until a criterion is met, as measured on the QRS with all dr
 Shape letters: n chosen hearts, C8 independent leads, T samples at 500 Hz.
 
 Usage:
+
     place_x(hearts, rows, rng)
     draw_q(hearts, rows, loss, r_loss, pathologic_q(leads, width_ms, depth_mv))
     front_scar(hearts, rows, u, loss, rng)

@@ -4,6 +4,7 @@ move the P wave.
 Shape letters: n chosen hearts, K waves, T samples.
 
 Usage:
+
     widen_qrs(hearts, rows, seconds)        # rows (n,), seconds (n,)
     turn_axis(hearts, rows, degrees, (R1, R2, S, L))
     index = sokolow(qrs_beat(hearts, rows))

@@ -1,6 +1,7 @@
 """The simulated cohort as PTB-XL's own files, with the ground truth beside them.
 
 Usage:
+
     folder = write_cohort("data/cache/cohort", n_ecgs=2400, seed=7)    # PTB-XL layout + truth.csv
 """
 

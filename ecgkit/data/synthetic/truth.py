@@ -16,6 +16,7 @@ Columns, one row per record (`truth_rhythm`, `truth_beats` say how each is measu
     beat_ms, beat_label                 times and MIT-BIH labels of the beats
 
 Usage:
+
     truth = ground_truth(hearts, beats, seconds=10)     # one row per record
     write_beats(folder, truth, ecg_id)                  # truth_beats.csv
     events = read_beats(folder)                         # ecg_id, time_s, label, one row per beat

@@ -24,6 +24,7 @@ ectopic beat; NaN without one).
 Shape letters: N hearts, C12 leads, T samples.
 
 Usage:
+
     marks, sizes = measure(hearts)      # DataFrames: seconds from the R peak; mV per lead
 """
 

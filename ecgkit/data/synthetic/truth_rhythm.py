@@ -3,6 +3,7 @@
 Shape letters: N records, B ventricular beats, A atrial beats.
 
 Usage:
+
     table = rhythm_truth(hearts, beats, seconds=10)     # one row per record
     table = events(hearts, beats, seconds=10)           # beat_ms, beat_label
 """
