@@ -17,7 +17,8 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 START_S, UPDATE_S = 90, 30
-KEY_MS = 150  # between two keys: a menu opens
+KEY_MS = 150  # a menu is open some time before it takes keys
+CHOOSE_NEXT = "Space ArrowDown Enter"
 TALLEST = 8_000  # pixels of one picture; Chromium draws none taller than 16,384
 MARGIN = 4  # pixels that ipywidgets leaves between two controls
 AROUND = 120  # pixels that JupyterLab itself takes above and below a notebook
@@ -123,20 +124,30 @@ class LabWidget:
     def turn(
         self, label: str, keys: str = "Enter", write: str = "", changes: str = "picture"
     ) -> None:
-        """Gives words and keys to a control and waits until the picture (or the words of the
-        widget) are others.
+        """Gives words, then a key or `CHOOSE_NEXT`, to a control and waits until the picture (or
+        the words of the widget) are others.
         """
         before = self._at_rest()[changes]
         control = self.control(label)
         control.focus()
         if write:
             control.fill(write)
-        for key in keys.split():
-            self.page.keyboard.press(key)
-            self.page.wait_for_timeout(KEY_MS)
+        if keys == CHOOSE_NEXT:
+            self._choose_next(control)
+        else:
+            self.page.keyboard.press(keys)
         patience = time.monotonic() + UPDATE_S
         while self._at_rest()[changes] == before:
             assert time.monotonic() < patience, f"{label}: {write or keys!r} changes no {changes}"
+
+    def _choose_next(self, menu: Locator) -> None:
+        """JupyterLab keeps plain arrows to itself; a menu that Space has opened gets them."""
+        self.page.keyboard.press("Space")
+        opened = "menu => menu.matches(':open')"
+        self.page.wait_for_function(opened, arg=menu.element_handle())
+        for key in ("ArrowDown", "Enter"):
+            self.page.wait_for_timeout(KEY_MS)
+            self.page.keyboard.press(key)
 
     def _at_rest(self) -> dict[str, object]:
         """Its pictures and words once the kernel is idle and they have stopped changing: a widget

@@ -4,9 +4,10 @@ then be another: the picture, unless something else is named.
 
 from __future__ import annotations
 
+from lab_page import CHOOSE_NEXT
+
 RIGHT, LEFT, PRESS, TICK = ({"keys": key} for key in ("ArrowRight", "ArrowLeft", "Enter", "Space"))
-# JupyterLab keeps plain arrows to itself; a menu that Space has opened gets them.
-DOWN = {"keys": "Space ArrowDown Enter"}
+DOWN = {"keys": CHOOSE_NEXT}
 WORDS = {"changes": "words"}
 BROWSER = [
     ("Record", DOWN), ("Next", PRESS), ("Previous", PRESS), ("Filter", DOWN), ("V6", TICK),
