@@ -51,8 +51,9 @@ run: $(VENV)/.core ## run notebooks: make run PRESET=tiny (or PROFILE=ptbxl-t4) 
 plan: $(VENV)/.core ## say what such a run will take, and what it lacks; runs nothing
 	$(BIN)/ecgkit plan $(SETTINGS)
 
-test: $(VENV)/.all ## install every extra and run the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.all ## install every extra and run the whole test suite, the browser first and alone
+	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest --ignore tests/browser -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.all ## check style of code and notebooks
 	$(BIN)/ruff check ecgkit tests benchmarks notebooks

@@ -211,7 +211,8 @@ def test_a_stopped_run_takes_its_kernel_along_and_leaves_no_half_file(project, n
              "runtime.project_root = lambda: Path(sys.argv[1])\n" \
              "sys.exit(cli.main(['run', '00', '--preset', 'tiny', '--out', sys.argv[1] + '/out']))"
     child = subprocess.Popen([sys.executable, "-c", script, str(project)], cwd=ROOT, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy())
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy(),
+                             preexec_fn=heed_ctrl_c)
     pid = project / "out" / "pid"
     until(lambda: pid.exists() and pid.read_text())
     kernel = psutil.Process(int(pid.read_text()))
@@ -226,6 +227,11 @@ def test_a_stopped_run_takes_its_kernel_along_and_leaves_no_half_file(project, n
         assert child.returncode == 130 and status == "not run: stopped"
         assert error.strip() == "ecgkit: stopped; run the same command again to go on."
         assert not list((project / "out").rglob("*part*"))
+
+
+def heed_ctrl_c() -> None:
+    """In the child: what a shell starts in the background, this suite perhaps, ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(holds, seconds: float = 60) -> None:

@@ -88,10 +88,10 @@ def test_of_notebook_07():
     assert "stay" in said("07.2", {"LVH"}, codes=codes)
     assert "a likelihood for each" in said("07.2", {"LVH"}, codes={"LVH": 80.0})
     for protocol, weight in (("paper", 0.9), ("reference", 0.1)):
-        parts = {"reconstruction": 0.7, "cox": 3.4}
+        parts = {"reconstruction": 0.7, "outcome": 3.4}
         row = parts | {"loss": finetune_loss(0.7, 3.4, 0.9, protocol)}
         assert said("07.3", weight, row=row) == "right"
-        assert "Cox" in said("07.3", 1 - weight, row=row)
+        assert "outcome" in said("07.3", 1 - weight, row=row)
 
 
 @pytest.mark.parametrize("id", ["04.1", "05.1", "06.3", "07.1"])

@@ -34,7 +34,7 @@ def test_clean_regular_records_have_the_rate_neurokit_finds(measured):
 def test_intervals_follow_neurokits(measured, name, record_property):
     found, truth = (table[f"{name}_ms"] for table in measured)
     rho = found.corr(truth, method="spearman")
-    record_property("spearman", round(rho, 3))
+    record_property("spearman", float(round(rho, 3)))
     print(f"{name}: Spearman {rho:.2f} over {N} records, 500 in benchmarks/simulator_truth.py")
     assert rho >= 0.6
 

@@ -65,11 +65,17 @@ class AttentionExplorer(Bench):
 
     def show(self) -> None:
         page = self.pages[self.which.value]
-        page.show(self.layer.value, self.head.value, self.lead.value, self.weigh.value,
+        page.show(_chosen(self.layer), _chosen(self.head), self.lead.value, self.weigh.value,
                   self.scale.value)  # fmt: skip
         self.draw(page.png(), page.said)
 
 
-def _numbered(what: str, n: int) -> list[tuple[str, int | None]]:
-    """`mean of 4`, then 1 to n, as people count."""
-    return [(f"mean of {n} {what}s", None), *((f"{i + 1} of {n}", i) for i in range(n))]
+def _numbered(what: str, n: int) -> list[tuple[str, int]]:
+    """`mean of 4`, then 1 to n, as people count. The mean is -1: None is a menu's "no choice"."""
+    mean = f"mean of {n} {what}s" if n > 1 else f"the only {what}"
+    return [(mean, -1), *((f"{i + 1} of {n}", i) for i in range(n))]
+
+
+def _chosen(menu) -> int | None:
+    """What `page.show` takes: the number of a layer or head, None for their mean."""
+    return None if menu.value < 0 else menu.value
