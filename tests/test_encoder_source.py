@@ -88,7 +88,8 @@ def test_what_cannot_be_used_is_a_sentence(tmp_path, run):
         encoder_source.encoder_folder(str(path), run)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="empty/ holds no ECG encoder"):
-        encoder_source.encoder_folder(str(tmp_path / "empty"), run)
+        folder = encoder_source.encoder_folder(str(tmp_path / "empty"), run)
+        encoder_source.open_encoder(folder, 500)
     ecg_encoders.save_encoder(ecg_encoders.encoder_for("micro"), tmp_path / "e", fs=500)
     with pytest.raises(ConfigError, match="reads 500 Hz and FS is 100; run with --set FS=500"):
         encoder_source.open_encoder(tmp_path / "e", 100)

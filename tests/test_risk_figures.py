@@ -10,9 +10,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from risk_parts import tiny_study
 
-from ecgkit.config.risk import RiskConfig
-from ecgkit.data.outcomes import open_outcomes
 from ecgkit.reports import (
     risk_attention,
     risk_figures,
@@ -24,7 +23,6 @@ from ecgkit.reports import (
 from ecgkit.reports.watermark import SIMULATED, is_marked, mark_title, watermark
 from ecgkit.tasks import risk, risk_files, risk_look
 from ecgkit.tasks.risk_whatif import Change
-from ecgkit.text.reports import embed_reports, stand_in_embedder
 from ecgkit.types import LEADS, DataError, ECGRecord
 
 RNG = np.random.default_rng(0)
@@ -184,11 +182,7 @@ def test_nearest_reports_that_do_not_fit_are_counted():
 
 @pytest.fixture(scope="module")
 def scorer(tiny_cohort):
-    config = RiskConfig.from_params({"preset": "tiny"})
-    outcomes = open_outcomes(config, tiny_cohort)
-    codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
-    book = embed_reports(codes, tiny_cohort.statements, stand_in_embedder(16), "seed")
-    study = risk.prepare(config, tiny_cohort, outcomes, book)
+    study = tiny_study(tiny_cohort)
     torch.manual_seed(0)
     model = risk.RiskModel(study.network, 16)
     model(study.x[:64])

@@ -6,13 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from risk_parts import tiny_study
 from torch import nn
 
-from ecgkit.config.risk import RiskConfig
-from ecgkit.data.outcomes import open_outcomes
 from ecgkit.tasks import risk, risk_curve, risk_files, risk_look
 from ecgkit.tasks.risk_whatif import Change
-from ecgkit.text.reports import embed_reports, stand_in_embedder
 from ecgkit.types import LEADS, DataError, ECGRecord, ModelError
 
 LEAD, TOKEN, N, T = 3, 5, 8, 64  # the one place the planted risk rests on
@@ -55,11 +53,7 @@ def x():
 
 @pytest.fixture(scope="module")
 def study(tiny_cohort):
-    config = RiskConfig.from_params({"preset": "tiny"})
-    outcomes = open_outcomes(config, tiny_cohort)
-    codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
-    book = embed_reports(codes, tiny_cohort.statements, stand_in_embedder(16), "seed")
-    return risk.prepare(config, tiny_cohort, outcomes, book)
+    return tiny_study(tiny_cohort)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from risk_parts import tiny_study
 
 from ecgkit.config.risk import RiskConfig
-from ecgkit.data.outcomes import open_outcomes
 from ecgkit.reports import risk_figures
 from ecgkit.tasks import risk, risk_finetune, risk_study
 from ecgkit.tasks.metrics import harrell_c
@@ -34,11 +34,7 @@ CODES = {"IMI": 15.0, "LNGQT": 100.0, "AFIB": 0.0}
 
 @pytest.fixture(scope="module")
 def study(tiny_cohort):
-    config = RiskConfig.from_params({"preset": "tiny"})
-    outcomes = open_outcomes(config, tiny_cohort)
-    codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
-    book = embed_reports(codes, tiny_cohort.statements, stand_in_embedder(16), "seed")
-    return risk.prepare(config, tiny_cohort, outcomes, book)
+    return tiny_study(tiny_cohort)
 
 
 # --- reports --------------------------------------------------------------------------------------

@@ -5,23 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from risk_parts import tiny_study
 
 from ecgkit.config.risk import RiskConfig
-from ecgkit.data.outcomes import open_outcomes
 from ecgkit.tasks import risk
 from ecgkit.tasks.metrics import harrell_c
 from ecgkit.tasks.risk_teacher import distance_from_taught, report_risk
-from ecgkit.text.reports import embed_reports, stand_in_embedder
 from ecgkit.types import ConfigError
 
 
 @pytest.fixture(scope="module")
 def study(tiny_cohort):
-    config = RiskConfig.from_params({"preset": "tiny"})
-    outcomes = open_outcomes(config, tiny_cohort)
-    codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
-    book = embed_reports(codes, tiny_cohort.statements, stand_in_embedder(16), "seed")
-    return risk.prepare(config, tiny_cohort, outcomes, book)
+    return tiny_study(tiny_cohort)
 
 
 def test_reports_order_training_patients_and_those_without_teach_nothing(study):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from risk_parts import tiny_study
 
 from ecgkit.config.risk import RiskConfig
 from ecgkit.data.outcomes import open_outcomes
@@ -19,11 +20,7 @@ from ecgkit.types import ConfigError, DataError, ModelError
 
 @pytest.fixture(scope="module")
 def study(tiny_cohort):
-    config = RiskConfig.from_params({"preset": "tiny"})
-    outcomes = open_outcomes(config, tiny_cohort)
-    codes = tiny_cohort.table["scp_codes"].iloc[outcomes.table["row"]]
-    book = embed_reports(codes, tiny_cohort.statements, stand_in_embedder(16), "seed")
-    return risk.prepare(config, tiny_cohort, outcomes, book)
+    return tiny_study(tiny_cohort)
 
 
 def of(study, **config):

@@ -30,29 +30,28 @@ def encoder_folder(name: str, run) -> Path:
     """The folder of the encoder `name`: "" = notebook 04 of this run; a folder that `save_encoder`
     or notebook 04 wrote; else a published file (path or hub id), written to `run.folder/encoder`.
 
-    Raises DataError where notebook 04 has not run, ModelError for a file of another model.
+    Raises DataError where notebook 04 has not run, ModelError for a file of another model. What a
+    folder holds is looked at by `open_encoder`.
     """
     if not name:
         return run.sibling("04_esi_pretraining", "encoder")
     local = runtime.find_path(name)
     if local and local.is_dir():
-        place = local / "encoder" if (local / "encoder").is_dir() else local
-        ecg_encoders.load_encoder(place)  # or a sentence
-        return place
+        return local / "encoder" if (local / "encoder").is_dir() else local
     checkpoint = read_fairseq(local or name)
     encoder, notes = published_encoder(checkpoint)
     return ecg_encoders.save_encoder(encoder, run.folder / "encoder", **notes)
 
 
 def open_encoder(folder: str | Path, fs: float) -> nn.Module:
-    """The encoder of `encoder_folder`, in eval mode. Raises ConfigError where it wants another
-    rate than `fs`.
+    """The encoder of `encoder_folder`, in eval mode. Raises ModelError where the folder holds none,
+    ConfigError where it wants another rate than `fs`.
     """
     encoder = ecg_encoders.load_encoder(folder)
     wanted = encoder.notes.get("fs", fs)
     if wanted != fs:
         raise ConfigError(
-            f"ENCODER_FROM reads {wanted:g} Hz and FS is {fs:g}; run with --set FS={wanted:g}."
+            f"The ECG encoder reads {wanted:g} Hz and FS is {fs:g}; run with --set FS={wanted:g}."
         )
     return encoder
 
