@@ -45,7 +45,7 @@ class AttentionPage:
         heat = attention_figures.place(self.figure, size, (box[0], _FOOT, wide, field), sharex=ecg)
         seen = maps.seen
         self.mesh = attention_figures.draw_words(heat, seen, record.duration_s, 1.0, "max")
-        self.shares = [text for text in heat.texts]
+        self.shares = list(heat.texts)
         self.peaks = heat.plot([], [], "o", mfc="none", mec="white", mew=1.6, ms=7)
         self.peaks += heat.plot([], [], "o", mfc="none", mec="black", mew=0.7, ms=8.5)
         self._draw_bar(size, min(field, 50.0))
@@ -105,5 +105,3 @@ class AttentionPage:
         where = seen.where[0].upper() + seen.where[1:]
         title = self.maps.title if self.maps.title.endswith("?") else f"{self.maps.title}."
         return f"{title} {where}, lead {lead}. Largest: {'; '.join(best)}."
-
-

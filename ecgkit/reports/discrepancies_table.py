@@ -22,8 +22,8 @@ HERE, BEFORE, NOT_YET = "measured in this run", "known from tests or fixtures", 
 
 
 def discrepancy_table(run: RunFiles | None = None) -> pd.DataFrame:
-    """One row each: ID, System, Topic, both sides, Our switch, Effect, and `Known` (HERE | BEFORE
-    | NOT_YET).
+    """One row each: ID, System, Topic, both sides, Our switch, Effect, `Known` (HERE | BEFORE |
+    NOT_YET), and Source.
     """
     measured = measured_effects(run) if run else {}
     rows = [{

@@ -29,16 +29,14 @@ class Frozen:
         self._canvas.draw()
         self._still = self._canvas.copy_from_bbox(figure.bbox)
 
-    def png(self, top: int = 0, bottom: int | None = None) -> bytes:
-        """Pixel rows top..bottom of the figure as it is now, hardly compressed: packing takes
-        longer than drawing.
-        """
+    def png(self) -> bytes:
+        """The figure as it is now, hardly compressed: packing takes longer than drawing."""
         from PIL import Image
 
         self._canvas.restore_region(self._still)
         for artist in self.moving:
             (artist.axes or self.figure).draw_artist(artist)
-        buffer, rows = io.BytesIO(), np.asarray(self._canvas.buffer_rgba())[top:bottom]
+        buffer, rows = io.BytesIO(), np.asarray(self._canvas.buffer_rgba())
         size = rows.shape[1::-1]
         image = Image.frombuffer("RGBA", size, rows, "raw", "RGBA", 0, 1).convert("RGB")
         image.save(buffer, format="png", compress_level=1)

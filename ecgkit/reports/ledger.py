@@ -94,9 +94,10 @@ def _found(target: Target | None, run: RunFiles) -> dict | None:
     if target is None:
         return None
     found = run.find(target.source, target.metric)
-    counted = target.field != "value" or target.metric == "n_stored"
     name = str(run.body(target.source).get("data", {}).get("name", ""))
-    if found is None or found.get(target.field) is None or counted and target.data not in name:
+    if found is None or found.get(target.field) is None:
+        return None
+    if target.counts_data and target.data not in name:
         return None
     return found
 

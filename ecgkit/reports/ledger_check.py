@@ -66,7 +66,8 @@ def row_faults(row: dict[str, str], run: RunFiles) -> list[str]:
         return [f"{name}: the status gives no reason."]
     if not row["ours"]:
         return [f"{name} is called matched without a number of ours."] if kind == MATCHED else []
-    faults = [_unbacked(row, run)] if _unbacked(row, run) else []
+    unbacked = _unbacked(row, run)
+    faults = [unbacked] if unbacked else []
     made = next((made_up(target, run) for target in _targets(row)), "its source is unknown")
     if kind == MATCHED and made:
         faults.append(f"{name} is called matched, but it stands on {made}.")
@@ -93,7 +94,7 @@ def _targets(row: dict[str, str]) -> list:
 
 
 def _is_count(row: dict[str, str]) -> bool:
-    return any(t.field != "value" or t.metric == "n_stored" for t in _targets(row))
+    return any(target.counts_data for target in _targets(row))
 
 
 def _unbacked(row: dict[str, str], run: RunFiles) -> str:

@@ -56,11 +56,6 @@ class RunFiles:
         return [n for n in NOTEBOOKS if n not in self.notebooks and n != REPORT]
 
     @property
-    def simulated(self) -> bool:
-        """True where any notebook used simulated data, or does not say."""
-        return any(is_simulated(body) for body in self.notebooks.values() if body.get("metrics"))
-
-    @property
     def credentialed(self) -> bool:
         """True where any notebook read records that may not be passed on."""
         bodies = (self.record, *(body.get("data", {}) for body in self.notebooks.values()))

@@ -70,10 +70,6 @@ class Published:
         parts = (self.dataset, self.task, self.setting, self.method, self.metric)
         return " · ".join(part for part in parts if part)
 
-    @property
-    def shown(self) -> str:
-        return self.value + (f" ± {self.sd}" if self.sd else "")
-
 
 def read_published(shared: Path | None) -> list[Published]:
     """All rows in file order; [] without the folder or the table.

@@ -19,9 +19,6 @@ from ecgkit.reports.ledger_files import read_json, read_run
 from ecgkit.reports.report_files import PAPER, figure_captions, write_tables
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
-# The sweep page shares these.
-_document, _link, _table = page_html.document, page_html.link, page_html.table
-
 
 def build_index(run_folder: Path, entries: list[dict]) -> Path:
     """Writes `run_folder/index.html`, and the tables it shows beside it, from the run's files.

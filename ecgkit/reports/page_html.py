@@ -55,10 +55,9 @@ def _cell(content, label: str = "") -> str:
     return f"<td{looks}>{content if isinstance(content, Html) else escape(str(content))}</td>"
 
 
-def details(summary: str, body: str, is_open: bool = False) -> str:
+def details(summary: str, body: str) -> str:
     """A part that a reader opens; `summary` is escaped, `body` is HTML."""
-    start = "<details open>" if is_open else "<details>"
-    return f"{start}<summary>{escape(summary)}</summary>{body}</details>"
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def figure(folder: Path, relative: str, caption: str) -> str:

@@ -13,10 +13,10 @@ import pandas as pd
 
 from ecgkit.reports import page_html as html
 from ecgkit.reports.discrepancies_table import HERE, NOT_YET, effect_counts
-from ecgkit.reports.ledger import headline_table, shown, summary_table
+from ecgkit.reports.ledger import headline_table, number_words, shown, summary_table
 from ecgkit.reports.ledger_rows import SYSTEMS, TITLES
 from ecgkit.reports.ledger_status import CONTEXT, DIFFERS, MATCHED, NO_VALUE, NOT_RUN, kind_of
-from ecgkit.reports.paper_form import marked_number, measured_tables
+from ecgkit.reports.paper_form import measured_tables
 
 FILTERS = ((MATCHED, "matched"), (DIFFERS, "differs"), (NOT_RUN, "not run here"),
            (CONTEXT, "context"), (NO_VALUE, "no published value"))  # fmt: skip
@@ -67,7 +67,7 @@ def _results(ledger: pd.DataFrame) -> str:
 def measured_section(ledger: pd.DataFrame) -> str:
     """The papers' tables, ours beside the published values, as far as this run measured any."""
     parts = [
-        html.details(title, html.table(list(t.columns), t.values.tolist()), is_open=False)
+        html.details(title, html.table(list(t.columns), t.values.tolist()))
         for title, t in measured_tables(ledger)
     ]
     if not parts:
@@ -108,7 +108,7 @@ def _system(system: str, part: pd.DataFrame) -> str:
         rows.append([
             row["row"] or "–", row["table"] or "this kit", row["quantity"],
             shown(row["published"], row["sd"]).replace(" ", "\u00a0"),
-            marked_number(row | {"simulated": "no"}),
+            number_words(row),
             data, (_SLUG[status], row["status"] + _of_what(row)),
         ])  # fmt: skip
         classes.append(f"is-{_SLUG[status]}")

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from ecgkit.reports import page_html as html
-from ecgkit.reports.ledger_files import RunFiles, describe_data
+from ecgkit.reports.ledger_files import RunFiles, describe_data, succeeded
 from ecgkit.reports.run_tables import metrics_table
 from ecgkit.types import NOT_FOR_DIAGNOSIS
 
@@ -58,7 +58,7 @@ def notebooks(run: RunFiles, entries: list[dict]) -> str:
     for entry in entries:
         body = run.notebooks.get(entry["name"], {})
         status = str(entry["status"])
-        good = status.startswith(("ok", "skipped"))
+        good = succeeded(status)
         checks = body.get("checks", []) if good else []
         held = f"{sum(bool(c['holds']) for c in checks)} of {len(checks)}" if checks else "–"
         rows.append([

@@ -11,6 +11,7 @@ Usage, as a cell's last expression:
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -137,9 +138,10 @@ class RecordBrowser(Bench):
     def _entries(self, code: str) -> list[tuple[str, int]]:
         """(words, row) of the first `most` recordings with this code."""
         table = self.cohort.table
-        ids, codes = table["ecg_id"], table["scp_codes"]
-        rows = [row for row in self.rows if not code or code in codes.iloc[row]][: self.most]
-        return [(f"ECG {ids.iloc[row]}: {', '.join(codes.iloc[row])}", row) for row in rows]
+        ids, codes = table["ecg_id"], table["scp_codes"].tolist()
+        found = (row for row in self.rows if not code or code in codes[row])
+        rows = itertools.islice(found, self.most)
+        return [(f"ECG {ids.iloc[row]}: {', '.join(codes[row])}", row) for row in rows]
 
     def _statements(self) -> list[tuple[str, str]]:
         """(words, code), the commonest first; any code at the top."""

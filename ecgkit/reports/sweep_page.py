@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import runtime
-from ecgkit.reports import page
+from ecgkit.reports import page_html as html
 from ecgkit.reports.ledger_files import read_run
 from ecgkit.reports.page_parts import NOT_FOR_SHARING
 from ecgkit.reports.run_tables import metrics_table
@@ -40,7 +40,7 @@ def build_page(
     body = "\n".join(filter(None, sections))
     path = folder / "index.html"
     with runtime.replacing(path) as scratch:
-        scratch.write_text(page._document(_title(record), body), "utf-8")
+        scratch.write_text(html.document(_title(record), body), "utf-8")
     return path
 
 
@@ -76,14 +76,14 @@ def _points(folder: Path, record: dict) -> str:
         changes = ", ".join(f"{k}={v}" for k, v in entry["own"].items()) or "as the base"
         found = dict(zip(tables[name]["Metric"], tables[name]["Value"]))
         rows.append([
-            page._link(f"{name}/index.html" if there else "", name), changes,
+            html.link(f"{name}/index.html" if there else "", name), changes,
             ("ok" if good else "bad", entry["status"]), f"{entry.get('seconds', 0):.0f}",
             *(found.get(metric, "–") for metric in shown),
         ])  # fmt: skip
     words = [metric.replace("_", " ") for metric in shown]
-    whole = page._link("table.csv", "table.csv") if (folder / "table.csv").exists() else ""
+    whole = html.link("table.csv", "table.csv") if (folder / "table.csv").exists() else ""
     below = f"<p>Every metric of every point: {whole}</p>" if whole else ""
-    table = page._table(["Point", "Changes", "Status", "Seconds", *words], rows)
+    table = html.table(["Point", "Changes", "Status", "Seconds", *words], rows)
     return f"<h2>Points</h2>{table}{below}"
 
 
@@ -110,4 +110,4 @@ def _ordering(table: pd.DataFrame | None) -> str:
         "intervals taken together."
     )
     rows = table.astype(str).values.tolist()
-    return "<h2>Does the paper's order show?</h2>" + page._table(list(table.columns), rows, note)
+    return "<h2>Does the paper's order show?</h2>" + html.table(list(table.columns), rows, note)

@@ -94,7 +94,7 @@ def maps_of_questions(model, data, positions: Sequence[int], cohort) -> list[Att
 
 
 def questions_to_show(data, positions: Sequence[int], first: int, n: int = 6) -> list[int]:
-    """`first`, then questions of other templates about one ECG, up to `n` of `positions`."""
+    """`first`, then differently worded questions about one ECG, up to `n` of `positions`."""
     chosen, table = [int(first)], data.questions.table
     seen = {table["question"].iloc[int(first)]}
     for position in positions:
