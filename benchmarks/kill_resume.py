@@ -36,7 +36,7 @@ from safetensors import safe_open
 
 from ecgkit import runtime
 from ecgkit.config import short_hash
-from ecgkit.runner import code_hash
+from ecgkit.runner_files import code_hash
 
 TOLERANCE = 1e-6
 NOT_COMPARED = re.compile(r"faster|seconds|per_s\b|_ms\b|memory")  # names of measured times

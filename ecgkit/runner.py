@@ -25,22 +25,10 @@ from pathlib import Path
 
 from ecgkit import runner_export, runner_files, runner_lock, runs, runtime
 from ecgkit.config import RUNNABLE, KitConfig, short_hash
-from ecgkit.runner_files import code_hash, entry, good
-from ecgkit.runner_files import fingerprint as _fingerprint
+from ecgkit.runner_files import code_hash, entry, fingerprint, good
 from ecgkit.runner_notebook import Job, execute
-from ecgkit.runner_order import (
-    NEEDS,
-    ONE_PROCESS,
-    REPORT,
-    STORE,
-    choose,
-    needs,
-    waits_for,
-)
+from ecgkit.runner_order import ONE_PROCESS, STORE, choose, needs, waits_for
 from ecgkit.types import ConfigError
-
-__all__ = ["NEEDS", "REPORT", "check_inputs", "choose", "code_hash", "execute", "resolve",
-           "run_notebooks", "_fingerprint"]  # fmt: skip
 
 DONE, FAILED, BUDGET = 0, 1, 3  # exit codes; 2 is an input that cannot be used, 130 Ctrl-C
 EVERY_S = 10.0
@@ -195,7 +183,7 @@ class _Batch:
         if blocked and not (used and self._for_budget(blocked)):
             self._note(name, f"not run: needs {', '.join(blocked)}")
             return
-        found = _fingerprint(name, self.configs[name], self.data, self.entries, self.code)
+        found = fingerprint(name, self.configs[name], self.data, self.entries, self.code)
         page = self.folder / name / "executed.html"
         same = before.get("fingerprint") == found and good(before) and page.exists()
         if same and not blocked and not self.force:
@@ -286,7 +274,7 @@ class _Batch:
         """
         env = {"ECGKIT_PROCESSES": "1"} if name in ONE_PROCESS else {}
         if self.jobs > 1:
-            cores = _cores()
+            cores = runtime.n_cores()
             env["OMP_NUM_THREADS"] = os.environ.get(
                 "OMP_NUM_THREADS", str(max(1, cores // self.jobs))
             )
@@ -307,10 +295,6 @@ class _Batch:
             self.entries[job.name] = entry("not run: stopped")
         with contextlib.suppress(OSError):
             self._save()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -223,6 +223,13 @@ def peak_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
 
 
+def n_cores() -> int:
+    """Cores this process may use (its affinity and, in a container, its share)."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
 def cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

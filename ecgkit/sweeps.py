@@ -153,7 +153,7 @@ def _run_point(command: list[str], name: str, jobs: int, budget) -> tuple[int, f
     # A point departs from the study on purpose: its claims are printed, they do not stop it.
     env = os.environ | {"PYTHONUNBUFFERED": "1", "ECGKIT_CLAIMS": "print"}
     if jobs > 1:
-        env.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+        env.setdefault("OMP_NUM_THREADS", str(max(1, runtime.n_cores() // jobs)))
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, text=True, errors="replace", env=env, **streams) as child:
         for line in child.stdout:
@@ -162,10 +162,6 @@ def _run_point(command: list[str], name: str, jobs: int, budget) -> tuple[int, f
     if child.returncode == 130:  # Ctrl-C reached the point before it reached us
         raise KeyboardInterrupt
     return child.returncode, time.monotonic() - started, last
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _outcome(folder: Path, names, code: int, seconds: float, last: str) -> dict[str, object]:

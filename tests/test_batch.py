@@ -79,7 +79,7 @@ def test_every_notebook_that_reads_another_says_so():
 
 def test_two_run_at_the_same_time_and_none_before_what_it_reads(project, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(runner, "_cores", lambda: 6)
+    monkeypatch.setattr(runtime, "n_cores", lambda: 6)
     note = (
         "import time, os, json, pathlib; a = time.time(); time.sleep(1.5)\n"
         "p = pathlib.Path(OUT) / '{name}'; (p / 'metrics.json').write_text('{{}}')\n"

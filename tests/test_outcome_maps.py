@@ -385,13 +385,13 @@ def test_the_command_lists_what_it_leaves_out_and_writes_the_rest(tmp_path, caps
 
 
 def test_an_edited_table_is_another_run(tmp_path):
-    from ecgkit import runner
+    from ecgkit import runner_files
     from ecgkit.config.risk import RiskConfig
 
     path = tmp_path / "follow_up.csv"
     path.write_text("a\n1\n")
     config = RiskConfig.from_params({"OUTCOMES": str(path)})
-    before = runner._fingerprint("07_risk_finetuning", config, "", {})
-    assert runner._fingerprint("07_risk_finetuning", config, "", {}) == before
+    before = runner_files.fingerprint("07_risk_finetuning", config, "", {})
+    assert runner_files.fingerprint("07_risk_finetuning", config, "", {}) == before
     path.write_text("a\n1\n2\n")
-    assert runner._fingerprint("07_risk_finetuning", config, "", {}) != before
+    assert runner_files.fingerprint("07_risk_finetuning", config, "", {}) != before

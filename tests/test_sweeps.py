@@ -184,7 +184,7 @@ def test_a_second_time_nothing_changed_and_a_new_point_runs(file, tmp_path):
 
 def test_two_at_a_time_share_the_cores_after_one_has_filled_the_cache(file, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(sweeps, "_cores", lambda: 6)
+    monkeypatch.setattr(sweeps.runtime, "n_cores", lambda: 6)
     out = tmp_path / "out"
     assert run(file("grid: {SEED: [0, 1, 2, 3, 4]}"), out, jobs=2) == 0
     times = [json.loads((out / f"seed_{i}" / "run.json").read_text()) for i in range(5)]
@@ -200,7 +200,7 @@ def test_two_at_a_time_share_the_cores_after_one_has_filled_the_cache(file, tmp_
 
 def test_threads_and_claims_reach_the_point(file, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(sweeps, "_cores", lambda: 6)
+    monkeypatch.setattr(sweeps.runtime, "n_cores", lambda: 6)
     assert run(file("grid: {SEED: [0, 1]}"), tmp_path / "out", jobs=2) == 0
     printed = capsys.readouterr().out
     assert "seed_1 | threads 3 claims print" in printed

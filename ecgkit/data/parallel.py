@@ -70,7 +70,7 @@ class Workers:
             n_here += 1
             yield result
         if n_here < len(items):
-            yield from _on_processes(function, items[n_here:], self.jobs or _n_cores())
+            yield from _on_processes(function, items[n_here:], self.jobs or runtime.n_cores())
 
     def _in_process(self, function: Callable, items: list) -> Iterator:
         """Results of the first items, as many as are not worth starting processes for."""
@@ -80,15 +80,8 @@ class Workers:
         for n, item in enumerate(items, 1):
             yield function(item)
             left_s = (time.monotonic() - start) / n * (len(items) - n)
-            if self.jobs == 0 and len(items) > n and left_s * (1 - 1 / _n_cores()) > WORTH_S:
+            if self.jobs == 0 and len(items) > n and left_s * (1 - 1 / runtime.n_cores()) > WORTH_S:
                 return
-
-
-def _n_cores() -> int:
-    """Cores this process may use (its affinity and, in a container, its share)."""
-    import joblib
-
-    return joblib.cpu_count()
 
 
 def _on_processes(function: Callable, items: list, jobs: int) -> Iterator:
@@ -115,7 +108,8 @@ def _on_dask(function: Callable, items: list, jobs: int, scheduler: str) -> Iter
             'BACKEND is "dask", but dask is not installed; pip install "ecgkit[cluster]", or set '
             'BACKEND = "joblib".'
         ) from error
-    own = {"n_workers": jobs or _n_cores(), "threads_per_worker": 1, "dashboard_address": None}
+    workers = jobs or runtime.n_cores()
+    own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with nullcontext(scheduler) if scheduler else LocalCluster(**own) as cluster:
         try:
             client = Client(cluster, timeout=CONNECT_S, set_as_default=False)

@@ -37,6 +37,7 @@ class RunFiles:
     record: dict = field(default_factory=dict)
     notebooks: dict[str, dict] = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
+    tables: dict = field(default_factory=dict, repr=False, compare=False)  # read once each
 
     def status(self, name: str) -> str:
         """What run.json says of a notebook, else whether it left metrics."""
@@ -91,10 +92,12 @@ class RunFiles:
     def table(self, notebook: str, name: str) -> pd.DataFrame | None:
         """A .csv that a notebook with metrics left in its folder; None where it has none."""
         path = Path(self.folder) / notebook / name
+        if path in self.tables:
+            return self.tables[path]
         if notebook not in self.notebooks or not path.exists():
             return None
         try:
-            return pd.read_csv(path)
+            return self.tables.setdefault(path, pd.read_csv(path))
         except ValueError as error:
             raise DataError(
                 f"{notebook}/{name} is no readable table ({error}); run that notebook again."
