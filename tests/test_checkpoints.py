@@ -79,6 +79,13 @@ def test_every_kind_comes_back_bit_for_bit(tmp_path, kind, spelling):
         assert registry.settings_of(again) | {"protocol": "paper"} == registry.settings_of(model)
 
 
+def test_what_the_published_format_does_not_know_is_not_exported(tmp_path):
+    rough = ECGTransformer(ECGTransformerConfig(**SMALL, roughness_mv=0.01))
+    with pytest.raises(ModelError, match="ROUGHNESS_MV=0.01"):
+        export_fairseq(rough, tmp_path / "m.pt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_published_size_has_the_published_names_and_shapes_both_ways(shared):
     lines = (shared / "references" / "ecgfm_state_dict.tsv").read_text().splitlines()[1:]
     published = {line.split("\t")[0]: line.split("\t")[1] for line in lines}

@@ -10,7 +10,7 @@ import torch
 from launching import launched
 
 from ecgkit.runtime import pick_precision
-from ecgkit.tasks.batching import GroupedBatches, batch_indices
+from ecgkit.tasks.batching import GroupedBatches, batch_indices, in_runs
 from ecgkit.tasks.engine import TrainSettings, fit
 from ecgkit.tasks.schedule import SCHEDULES, lr_factor
 from ecgkit.types import ConfigError, ModelError
@@ -299,6 +299,21 @@ def test_grouped_batches_are_of_one_kind_and_cover_each_epoch():
     spread = np.mean([np.ptp(length[b]) for b in steps])
     shuffled = GroupedBatches(group, np.zeros(100), 5, 400, 3)
     assert spread < 0.5 * np.mean([np.ptp(length[shuffled(s)]) for s in range(400)])
+
+
+def test_what_belongs_together_comes_in_runs_and_each_item_once_an_epoch():
+    rng = np.random.default_rng(0)
+    ecg = rng.integers(0, 30, 400)
+    order = GroupedBatches(np.zeros(400), np.zeros(400), 40, 20, 0, window=1, together=ecg, run=4)
+    batches = [order(s) for s in range(20)]
+    for epoch in (batches[:10], batches[10:]):
+        assert sorted(np.concatenate(epoch)) == list(range(400))
+    n_ecgs = np.mean([len(np.unique(ecg[b])) for b in batches])
+    apart = GroupedBatches(np.zeros(400), np.zeros(400), 40, 20, 0, window=1)
+    assert n_ecgs < 13 < 0.7 * np.mean([len(np.unique(ecg[apart(s)])) for s in range(20)])
+    runs = in_runs(np.arange(400), ecg, 4, rng)
+    starts = np.flatnonzero(np.diff(ecg[runs])) + 1
+    assert np.diff(np.r_[0, starts, 400]).max() >= 4 and not np.array_equal(batches[0], batches[10])
 
 
 def test_shares_of_grouped_batches():

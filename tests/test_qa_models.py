@@ -12,13 +12,14 @@ from ecgkit.models.ecg_transformer import (
     ECGTransformerClassifier,
     ECGTransformerConfig,
     pool_tokens,
+    roughness,
     token_padding_mask,
 )
 from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA, question_to_ecg_attention
 from ecgkit.models.resnet_attention import ResNetAttention
 from ecgkit.models.se_wrn import SEWideResNet
 from ecgkit.models.wav2vec import Wav2Vec2CMSC, Wav2VecConfig, draw_negatives, span_mask
-from ecgkit.types import ConfigError
+from ecgkit.types import ConfigError, ModelError
 
 SMALL = {"conv_layers": ((16, 2, 2),) * 4, "dim": 32, "ffn_dim": 48, "n_layers": 2, "n_heads": 4,
          "pos_kernel": 16, "pos_groups": 4}
@@ -256,7 +257,36 @@ def test_classifiers_overfit_one_batch(build):
     assert loss.item() < 0.1
 
 
+def test_roughness_shows_fine_noise_that_the_leads_hide_and_padding_stays_out():
+    torch.manual_seed(2)
+    beats = torch.zeros(2, 12, 400)
+    beats[..., 20::100] = 1.0  # mV
+    noise = 0.01 * torch.randn(2, 12, 400)
+    quiet, noisy = (roughness(x, 0.01) for x in (beats, beats + noise))
+    assert quiet.shape == beats.shape and (quiet[..., [0, -1]] == 0).all()
+    between = torch.arange(400) % 100 > 40
+    assert quiet[..., between].max() == 0 and noisy[..., between][..., 1:-1].mean() > 1
+    mended = ECGTransformer(ECGTransformerConfig(**SMALL, roughness_mv=0.01)).eval()
+    assert mended.feature_extractor.conv_layers[0][0].weight.shape[1] == 24
+    padded = torch.cat([beats, 5 * torch.randn(2, 12, 80)], -1)
+    mask = torch.arange(480)[None].expand(2, -1) >= 400
+    with torch.no_grad():
+        one, other = (mended(x, padding_mask=mask)["pooled"] for x in
+                      (padded, torch.cat([beats, torch.zeros(2, 12, 80)], -1)))
+    torch.testing.assert_close(one, other)
+
+
+def test_convolutions_that_read_other_channels_are_not_passed_over():
+    rough = ECGTransformerClassifier(ECGTransformerConfig(**SMALL, roughness_mv=0.01), 5)
+    fused = FusionQA(dataclasses.replace(FUSION, roughness_mv=0.01), 7)
+    assert fused.load_ecg_side(rough) > 20
+    with pytest.raises(ModelError, match="24 channels.*12.*ROUGHNESS_MV"):
+        FusionQA(FUSION, 7).load_ecg_side(rough)
+
+
 def test_a_wrong_setting_is_one_sentence():
+    with pytest.raises(ConfigError, match="roughness_mv"):
+        ECGTransformerConfig(roughness_mv=-1)
     with pytest.raises(ConfigError, match="protocol"):
         ECGTransformerConfig(protocol="old")
     with pytest.raises(ConfigError, match="n_heads"):

@@ -14,6 +14,7 @@ from ecgkit.models.medvill import MedViLLPretraining, bi_ar_mask, load_medvill
 from ecgkit.models.resnet1d import ResNet1D
 from ecgkit.models.resnet_lstm import ResNetLSTM, ResNetLSTMConfig
 from ecgkit.models.wav2vec import Wav2Vec2CMSC, Wav2VecConfig
+from ecgkit.tasks.qa_models import answer
 from ecgkit.types import ConfigError, ModelError
 
 SMALL = {"conv_layers": ((16, 2, 2),) * 4, "dim": 32, "ffn_dim": 48, "n_layers": 2, "n_heads": 4,
@@ -84,6 +85,23 @@ def test_published_parameter_counts(build, published):
 def test_every_qa_model_says_what_it_reads():
     assert [m.reads for m in (FusionQA, ResNetLSTM, M3AEQA)] == [("ecg", "text")] * 3
     assert (DeafQA.reads, BlindQA.reads) == (("ecg",), ("text",))
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("name", BUILD)
+def test_questions_that_share_an_ecg_get_what_they_would_get_alone(name, batch, pairs):
+    model = build(name)
+    of = torch.tensor([1, 0, 1])
+    shared = {k: v for k, v in batch.items() if pairs or not k.startswith("ecg_2")}
+    apart = answer(model, shared | {"ecg": batch["ecg"][of]})
+    once = answer(model, shared | {"ecg": batch["ecg"][:2], "ecg_of": of})
+    torch.testing.assert_close(once["logits"], apart["logits"], atol=1e-5, rtol=0)
+    wanted, found = (torch.autograd.grad(out["logits"].square().sum(), list(model.parameters()),
+                                         allow_unused=True) for out in (apart, once))
+    for a, b in zip(wanted, found):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
 # --- batch mates and padding ----------------------------------------------------------------------

@@ -137,6 +137,9 @@ def test_a_given_value_stays(paper):
 @pytest.mark.parametrize("given, named", [
     ({"accumulate": 9}, "ACCUMULATE is 9 but BATCH_SIZE 8"),
     ({"length_window": 0}, "LENGTH_WINDOW"),
+    ({"questions_per_ecg": 0}, "QUESTIONS_PER_ECG"),
+    ({"roughness_mv": -1.0}, "ROUGHNESS_MV"),
+    ({"noise_importance": -1.0}, "NOISE_IMPORTANCE"),
     ({"pretrain_layers": 3}, "PRETRAIN_LAYERS"), ({"lr_grid": "0"}, "LR_GRID"),
 ])
 def test_contradictions_are_sentences(given, named):
@@ -300,7 +303,7 @@ def test_micro_batches_give_the_same_log(config, data, tmp_path):
 
 @pytest.mark.parametrize("changed", [
     {"protocol": "reference"}, {"n_heads": 4}, {"activation_dropout": 0.5}, {"length_window": 1},
-    {"loss_over": "all"}, {"eval_questions": 5},
+    {"loss_over": "all"}, {"eval_questions": 5}, {"questions_per_ecg": 1}, {"roughness_mv": 0.01},
 ])
 def test_other_settings_are_another_training(config, data, tmp_path, changed):
     """Even those that leave no trace in the shapes of the weights."""

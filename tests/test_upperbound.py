@@ -21,6 +21,7 @@ from ecgkit.data.labels import (
     benchmark_labels,
 )
 from ecgkit.data.scp_table import scp_statements
+from ecgkit.models.losses_qa import attribute_macro_bce
 from ecgkit.tasks import benchmark_heads, classifiers, upperbound
 from ecgkit.tasks.upperbound_gap import upper_bound_gap
 from ecgkit.types import ConfigError, DataError, ModelError
@@ -367,3 +368,18 @@ def test_start_targets_add_what_questions_ask_beside_the_codes(tiny_cohort):
     codes = upperbound.code_targets(tiny_cohort, 3).codes
     assert targets.codes[: len(codes)] == codes and "static_noise" in targets.codes
     assert targets.labels[tiny_cohort.rows("train")].sum(0).min() >= 3
+    assert targets.importance is None
+    weighed = upperbound.start_targets(tiny_cohort, 3, noise_importance=3).importance
+    assert dict(zip(targets.codes, weighed))["static_noise"] == 3
+    assert (weighed[: len(codes)] == 1).all()
+
+
+def test_importance_multiplies_a_class_and_changes_what_is_trained():
+    logits, labels = torch.randn(6, 3), torch.randint(0, 2, (6, 3)).float()
+    each = [attribute_macro_bce(logits[:, [k]], labels[:, [k]]) for k in range(3)]
+    found = attribute_macro_bce(logits, labels, importance=torch.tensor([1.0, 4.0, 1.0]))
+    torch.testing.assert_close(found, (each[0] + 4 * each[1] + each[2]) / 3)
+    rows, names = np.arange(6), ["a", "b", "c"]
+    keys = {classifiers.Items(rows, labels.numpy(), names, importance=weights).key()
+            for weights in (None, np.ones(3, np.float32), np.full(3, 2, np.float32))}
+    assert len(keys) == 3

@@ -104,6 +104,13 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         demo=2,
         paper=32,
     )
+    questions_per_ecg: int = setting(
+        "questions of a training batch that share an ECG, which is then encoded once; 1 = as they "
+        "come (published)",
+        tiny=2,
+        demo=4,
+        paper=1,
+    )
     lr_grid: str = setting(
         "learning rates tried on the valid split, separated by spaces",
         tiny="1e-3",
@@ -155,6 +162,8 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
                 f"PRETRAIN_LAYERS is {self.pretrain_layers} but N_LAYERS {self.n_layers}; the "
                 "fusion model cannot take more layers than it has."
             )
+        if self.questions_per_ecg < 1:
+            raise ConfigError(f"QUESTIONS_PER_ECG is {self.questions_per_ecg}; it starts at 1.")
         if self.length_window < 1:
             raise ConfigError(f"LENGTH_WINDOW is {self.length_window}; it starts at 1, unsorted.")
         if self.accumulate > self.batch_size:

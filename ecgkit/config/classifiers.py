@@ -52,6 +52,16 @@ class ClassifierSettings(KitConfig):
         demo=True,
         paper=False,
     )
+    roughness_mv: float = setting(
+        "> 0: the transformers' convolutions also see how rough each lead is, arsinh(|second "
+        "difference| / ROUGHNESS_MV), which shows noise; 0 = the leads alone (published)",
+        0.0,
+    )
+    noise_importance: float = setting(
+        "weight of PTB-XL's noise annotations in the loss of the ECG transformer that the fusion "
+        "model starts from; the other labels weigh 1",
+        1.0,
+    )
     upper_model: str = setting("upper-bound classifier", "se_wrn", choices=CLASSIFIERS)
     upper_width: int = setting(
         "its first width; 0 = as published (SE-WRN 16, ResNet + attention 256)",
@@ -168,6 +178,10 @@ class ClassifierSettings(KitConfig):
             )
         if not 0 <= self.upper_beta2 < 1:
             raise ConfigError(f"UPPER_BETA2 is {self.upper_beta2}; it lies from 0 to below 1.")
+        if self.roughness_mv < 0:
+            raise ConfigError(f"ROUGHNESS_MV is {self.roughness_mv}; give 0 (none) or more.")
+        if self.noise_importance < 0:
+            raise ConfigError(f"NOISE_IMPORTANCE is {self.noise_importance}; give 0 or more.")
         if not 0 <= self.finetune_grad_mult <= 1:
             raise ConfigError(
                 f"FINETUNE_GRAD_MULT is {self.finetune_grad_mult}; it lies in 0 to 1."

@@ -13,6 +13,7 @@ from __future__ import annotations
 from torch import nn
 
 from ecgkit.models.registry import config_of, n_labels_of
+from ecgkit.types import ModelError
 
 PUBLISHED_NAME = {
     "pretraining": "wav2vec2_cmsc",
@@ -47,6 +48,12 @@ def cfg_of(kind: str, model: nn.Module) -> dict:
 
 
 def transformer_cfg(c) -> dict:
+    """Raises ModelError for a transformer that the published format cannot describe."""
+    if c.roughness_mv:
+        raise ModelError(
+            f"It reads the leads' roughness (ROUGHNESS_MV={c.roughness_mv:g}), which the published "
+            "format does not know; keep it as the kit's own folder (save_pretrained)."
+        )
     return {
         "encoder_layers": c.n_layers, "encoder_embed_dim": c.dim,
         "encoder_ffn_embed_dim": c.ffn_dim, "encoder_attention_heads": c.n_heads,

@@ -36,6 +36,7 @@ class DeafQA(ECGTransformer):
     """
 
     reads = ("ecg",)
+    takes_ecg_of = True
 
     def __init__(self, config: ECGTransformerConfig, n_answers: int, num_ecgs: int = 2):
         sizes = (field.name for field in dataclasses.fields(ECGTransformerConfig))
@@ -49,9 +50,11 @@ class DeafQA(ECGTransformer):
         self.proj = answer_head(num_ecgs * config.dim, n_answers)
 
     def forward(self, ecg, ecg_2=None, ecg_padding_mask=None, ecg_2_padding_mask=None,
-                return_attention: bool = False) -> dict:
+                return_attention: bool = False, ecg_of=None) -> dict:
         """ecg, ecg_2 (B, C, T) mV; masks (B, T) or (B, C, T), True = padding or absent.
 
+        With `ecg_of` (B,) the first ECGs are (U, C, T), and each question names its own; without
+        second ones all but the logits then stays (U, ...): it is the same for all who share it.
         Returns logits (B, K), x (B, S, D), padding_mask (B, S), parts: where `first` and `second`
         (its separator included; None without one) lie in x, attention: maps (B, H, S, S) or [].
         """
@@ -61,14 +64,17 @@ class DeafQA(ECGTransformer):
         tokens, mask = self.embed(ecg, ecg_padding_mask)
         parts = {"first": slice(0, self._n_first(mask)), "second": None}
         if ecg_2 is not None:
+            if ecg_of is not None:
+                tokens, mask, ecg_of = tokens[ecg_of], mask[ecg_of], None
             second, second_mask = self.embed(ecg_2, ecg_2_padding_mask)
-            sep = self.sep_embedding.to(tokens).expand(len(ecg), 1, -1)
+            sep = self.sep_embedding.to(tokens).expand(len(tokens), 1, -1)
             absent = second_mask.all(1, keepdim=True)  # the separator goes with its ECG
             tokens = torch.cat([tokens, sep, second], dim=1)
             mask = torch.cat([mask, absent, second_mask], dim=1)
             parts["second"] = slice(parts["first"].stop, tokens.shape[1])
         x, maps = self.encoder(tokens, mask, return_attention)
         logits = self.proj(torch.cat(self._pooled(x, mask, parts), dim=-1))
+        logits = logits if ecg_of is None else logits[ecg_of]
         return {"logits": logits, "x": x, "padding_mask": mask, "parts": parts, "attention": maps}
 
     def load_ecg_side(self, source: nn.Module) -> int:

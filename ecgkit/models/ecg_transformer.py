@@ -48,6 +48,7 @@ class ECGTransformerConfig:
     attention_dropout: float = 0.1
     activation_dropout: float = 0.0
     feature_grad_mult: float = 1.0  # scales the gradient into the convolutions; 0 freezes them
+    roughness_mv: float = 0.0  # > 0: convolutions also see how rough each lead is (not published)
     protocol: str = "paper"
 
     def __post_init__(self):
@@ -57,6 +58,8 @@ class ECGTransformerConfig:
             raise ConfigError(f"dim {self.dim} is not a multiple of n_heads {self.n_heads}.")
         if self.dim % self.pos_groups:
             raise ConfigError(f"dim {self.dim} is not a multiple of pos_groups {self.pos_groups}.")
+        if self.roughness_mv < 0:
+            raise ConfigError(f"roughness_mv is {self.roughness_mv}; give 0 (leads alone) or more.")
 
     @property
     def conv_dim(self) -> int:
@@ -72,12 +75,27 @@ class ECGTransformerConfig:
 # --- blocks ---------------------------------------------------------------------------------------
 
 
+def roughness(signal: torch.Tensor, unit_mv: float) -> torch.Tensor:
+    """(B, C, T) mV -> (B, C, T): arsinh(|second difference| / unit_mv), 0 at both ends.
+
+    Muscle noise is a hundredth of a QRS, and group norm takes every channel's size away, so that
+    convolutions of the leads alone do not see it; here it stands out between the beats.
+    """
+    bend = signal[..., 2:] - 2 * signal[..., 1:-1] + signal[..., :-2]
+    return F.pad(torch.asinh(bend.abs() / unit_mv), (1, 1))
+
+
 class ConvFeatureExtractor(nn.Module):
-    """(B, C, T) mV -> (B, F, P). Group norm, one group a channel, after the first layer only."""
+    """(B, C, T) mV -> (B, F, P). Group norm, one group a channel, after the first layer only.
+
+    With `roughness_mv` the first layer reads 2 C channels: the leads, and how rough each is.
+    """
 
     def __init__(self, config: ECGTransformerConfig):
         super().__init__()
-        self.conv_layers, width = nn.ModuleList(), config.n_leads
+        self.roughness_mv = config.roughness_mv
+        self.conv_layers = nn.ModuleList()
+        width = config.n_leads * (2 if config.roughness_mv else 1)
         for i, (channels, kernel, stride) in enumerate(config.conv_layers):
             conv = nn.Conv1d(width, channels, kernel, stride, bias=False)
             nn.init.kaiming_normal_(conv.weight)
@@ -86,6 +104,8 @@ class ConvFeatureExtractor(nn.Module):
             width = channels
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        if self.roughness_mv:
+            signal = torch.cat([signal, roughness(signal, self.roughness_mv)], dim=1)
         for layer in self.conv_layers:
             signal = layer(signal)
         return signal

@@ -70,25 +70,27 @@ class FusionEncoder(nn.Module):
             init_like_bert(table)
 
     def forward(self, ecg, text, ecg_2=None, ecg_padding_mask=None, ecg_2_padding_mask=None,
-                text_padding_mask=None, return_attention: bool = False) -> dict:
+                text_padding_mask=None, return_attention: bool = False, ecg_of=None) -> dict:
         """ecg, ecg_2 (B, C, T) mV; text (B, L) token ids; masks True = padding or absent.
 
+        With `ecg_of` (B,) the first ECGs are (U, C, T), and each question names its own: an ECG
+        that several questions are about passes the convolutions once.
         Returns x (B, S, D) over the joined sequence, padding_mask (B, S), parts: the slices of
         `first`, `second` (None without one) and `text` in it, attention as in the encoder.
         """
         tokens, mask, parts = self.embed(ecg, text, ecg_2, ecg_padding_mask, ecg_2_padding_mask,
-                                         text_padding_mask)
+                                         text_padding_mask, ecg_of=ecg_of)
         x, maps = self.encoder(tokens, mask, return_attention)
         return {"x": x, "padding_mask": mask, "parts": parts, "attention": maps}
 
     def embed(self, ecg, text, ecg_2=None, ecg_padding_mask=None, ecg_2_padding_mask=None,
-              text_padding_mask=None, instead=None):
+              text_padding_mask=None, instead=None, ecg_of=None):
         """What the transformer layers read: tokens (B, S, D), mask (B, S), parts as in forward.
 
         `instead` = (which (B, L) bool, vector (D,)): words whose vector is replaced by another.
         """
         ecg_tokens, ecg_mask, window = self._ecg_tokens(ecg, ecg_2, ecg_padding_mask,
-                                                        ecg_2_padding_mask)
+                                                        ecg_2_padding_mask, ecg_of)
         words, word_mask = self._words(text, instead), text_padding_mask
         if word_mask is None or not self.config.keeps_text_mask:
             word_mask = torch.zeros_like(text, dtype=torch.bool)
@@ -97,14 +99,16 @@ class FusionEncoder(nn.Module):
         tokens = torch.cat([ecg_tokens, words], dim=1)
         return tokens, torch.cat([ecg_mask, word_mask], dim=1), parts
 
-    def _ecg_tokens(self, ecg, ecg_2, mask, mask_2):
+    def _ecg_tokens(self, ecg, ecg_2, mask, mask_2, ecg_of=None):
         """One or two ECGs -> tokens (B, S, D) with position code, mask, where each ECG lies."""
         first, first_mask = self._one_ecg(ecg, mask)
+        if ecg_of is not None:
+            first, first_mask = first[ecg_of], first_mask[ecg_of]
         n = first.shape[1]
         tokens, token_mask, window = first, first_mask, {"first": slice(0, n), "second": None}
         if ecg_2 is not None:
             second, second_mask = self._one_ecg(ecg_2, mask_2)
-            sep_id = torch.full((len(ecg), 1), self.config.sep_id, device=ecg.device)
+            sep_id = torch.full((len(first), 1), self.config.sep_id, device=ecg.device)
             sep = self.language_embedding(sep_id)
             sep_mask = second_mask.all(1, keepdim=True)  # the separator goes with its ECG
             tokens = torch.cat([first, sep, second], dim=1)
@@ -150,6 +154,7 @@ class FusionQA(nn.Module):
     """Answer logits from the means of first ECG, second ECG (zeros if absent) and question."""
 
     reads = ("ecg", "text")
+    takes_ecg_of = True
 
     def __init__(self, config: FusionConfig, n_answers: int):
         super().__init__()
@@ -157,10 +162,10 @@ class FusionQA(nn.Module):
         self.proj = answer_head(3 * config.dim, n_answers)
 
     def forward(self, ecg, text, ecg_2=None, ecg_padding_mask=None, ecg_2_padding_mask=None,
-                text_padding_mask=None, return_attention: bool = False) -> dict:
-        """Returns logits (B, K) and all that the encoder returns."""
+                text_padding_mask=None, return_attention: bool = False, ecg_of=None) -> dict:
+        """Returns logits (B, K) and all that the encoder returns; `ecg_of` as there."""
         out = self.encoder(ecg, text, ecg_2, ecg_padding_mask, ecg_2_padding_mask,
-                           text_padding_mask, return_attention)
+                           text_padding_mask, return_attention, ecg_of)
         x, mask, protocol = out["x"], out["padding_mask"], self.encoder.config.protocol
         pooled = [
             x.new_zeros(len(x), x.shape[-1]) if part is None

@@ -25,16 +25,18 @@ def answer_bce(logits, labels, valid=None):
     return ((losses * valid).sum(1) / valid.sum(1).clamp(min=1.0)).mean()
 
 
-def attribute_macro_bce(logits, labels, targeted=None):
+def attribute_macro_bce(logits, labels, targeted=None, importance=None):
     """Upper-bound loss: BCE averaged within each attribute of the batch, then over those present.
 
     logits, labels (B, K); `targeted` (B, K) bool says which (ECG, attribute) pairs are asked about;
-    None = all. Without any pair the loss is 0.
+    None = all. Without any pair the loss is 0. `importance` (K,) multiplies attributes' losses.
     """
     losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
     weight = torch.ones_like(losses) if targeted is None else targeted.to(losses.dtype)
     count = weight.sum(0)  # (K,)
     per_attribute = (losses * weight).sum(0) / count.clamp(min=1.0)
+    if importance is not None:
+        per_attribute = per_attribute * importance
     return per_attribute.sum() / (count > 0).sum().clamp(min=1)
 
 

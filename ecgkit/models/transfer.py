@@ -14,6 +14,7 @@ from ecgkit.models.ecg_transformer import ECGTransformer
 from ecgkit.types import ModelError
 
 State = dict[str, torch.Tensor]
+FIRST = "feature_extractor.conv_layers.0.0.weight"  # the layer that reads the ECG
 
 
 def ecg_weights(source: nn.Module) -> State:
@@ -36,7 +37,8 @@ def copy_fitting(target: nn.Module, state: State) -> int:
 
     Of a position table of another length the rows both have are copied, since the first positions
     mean the same in both. Other layers, heads or vocabularies than the target's are passed over;
-    raises ModelError when fewer than half of the tensors of the same name fit.
+    raises ModelError when fewer than half of the tensors of the same name fit, or when the first
+    convolutions read different channels.
     """
     own, fitting = target.state_dict(), {}
     shared = [name for name in own if name in state]
@@ -47,6 +49,13 @@ def copy_fitting(target: nn.Module, state: State) -> int:
         elif "position_embedding" in name and given.shape[1:] == place.shape[1:]:
             n = min(len(given), len(place))
             fitting[name] = torch.cat([given[:n].to(place), place[n:]])
+    for name in (name for name in shared if name.endswith(FIRST)):
+        given, place = state[name].shape[1], own[name].shape[1]
+        if given != place:
+            raise ModelError(
+                f"The given model reads {given} channels of an ECG, {type(target).__name__} "
+                f"{place}; build both alike (leads, ROUGHNESS_MV)."
+            )
     if not fitting or 2 * len(fitting) < len(shared):
         raise ModelError(
             f"Only {len(fitting)} of {len(state)} given tensors fit into {type(target).__name__}; "

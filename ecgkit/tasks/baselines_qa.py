@@ -93,7 +93,7 @@ def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path,
     with_ecg = reads_ecg(model)
 
     def make_batch(indices, rng):
-        return data.batch(train[indices], with_ecg, rng if config.time_shift else None)
+        return data.batch(train[indices], with_ecg, rng if config.time_shift else None, shared=True)
 
     def loss_fn(model, batch):
         valid_only = batch["valid"] if config.loss_over == "valid" else None
@@ -108,7 +108,8 @@ def _fit(config, data: QAData, kind: str, lr: float, n_steps: int, folder: Path,
         keep=config.keep if watched else "last", patience=config.patience if watched else 0,
         seed=config.seed, device=config.device, precision=config.precision)
     key = "-".join(map(str, (data.fingerprint, kind, config.loss_over, config.pair_share,
-                             config.length_window, config.feature_grad_mult, config.time_shift,
+                             config.length_window, config.questions_per_ecg,
+                             config.feature_grad_mult, config.time_shift,
                              config.eval_questions, registry.settings_of(model),
                              encoder_hash(start_from) if start_from else "random")))
     log = fit(model, len(train), make_batch, loss_fn, settings, folder,
@@ -141,12 +142,12 @@ def predict(model, data: QAData, positions: np.ndarray, batch: int = 128) -> np.
     """Answer probabilities (n, K), in the order of `positions`."""
     model.eval()
     device = next(model.parameters()).device
-    length, pair = data.tokens.lengths(positions), data.row2[positions] >= 0
-    order = np.lexsort((length, pair))  # like with like: little padding
+    # Questions about one ECG side by side, so that it is encoded once; pairs by themselves.
+    order = np.lexsort((data.row1[positions], data.row2[positions] >= 0))
     scores = np.empty((len(positions), registry.n_labels_of(model)), dtype=np.float32)
     for i in range(0, len(order), batch):
         part = order[i : i + batch]
-        tensors = data.batch(positions[part], with_ecg=reads_ecg(model))
+        tensors = data.batch(positions[part], with_ecg=reads_ecg(model), shared=True)
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         scores[part] = torch.sigmoid(answer(model, tensors)["logits"]).float().cpu().numpy()
     return scores

@@ -39,12 +39,15 @@ class GroupedBatches:
     groups' sizes; inside a group items come in epochs, each item once. An epoch is shuffled, sorted
     by length inside windows of `window` batches, cut, and the batches shuffled. A group's last,
     incomplete batch is left out of the epoch; one smaller than a batch is drawn whole.
+    `together` (N,), `run`: items of one `together` come `run` at a time, side by side (as far as
+    `window` lets them), e.g. questions about one ECG, which is then encoded once.
     """
 
     def __init__(self, group, length, batch_size: int, n_steps: int, seed: int,
-                 shares: dict | None = None, window: int = 32):
+                 shares: dict | None = None, window: int = 32, together=None, run: int = 1):
         self.batch_size, self.seed, self.window = batch_size, seed, window
         self.length = np.asarray(length)
+        self.together, self.run = None if together is None else np.asarray(together), run
         self.names, codes = np.unique(np.asarray(group), return_inverse=True)
         self.members = [np.flatnonzero(codes == g) for g in range(len(self.names))]
         weights = self._weights(shares)
@@ -78,6 +81,8 @@ class GroupedBatches:
     def _cut(self, g: int, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, 4, g, epoch])
         items = rng.permutation(self.members[g])
+        if self.together is not None and self.run > 1:
+            items = in_runs(items, self.together[items], self.run, rng)
         size = min(self.batch_size, len(items))
         items = items[: len(items) // size * size]
         reach = self.window * size
@@ -87,3 +92,15 @@ class GroupedBatches:
         ])  # fmt: skip
         parts = items.reshape(-1, size)
         return list(parts[rng.permutation(len(parts))])
+
+
+def in_runs(items: np.ndarray, of: np.ndarray, run: int, rng: np.random.Generator) -> np.ndarray:
+    """`items` (n,) so that those of one `of` (n,) stand side by side, `run` at a time (or what is
+    left of them), and the runs in a random order."""
+    order = np.argsort(of, kind="stable")
+    items, of = items[order], of[order]
+    first = np.r_[True, of[1:] != of[:-1]]
+    begins = np.flatnonzero(first)
+    place = np.arange(len(items)) - np.repeat(begins, np.diff(np.r_[begins, len(items)]))
+    which = np.cumsum(place % run == 0) - 1
+    return items[np.argsort(rng.permutation(which[-1] + 1)[which], kind="stable")]

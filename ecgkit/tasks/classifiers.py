@@ -39,7 +39,8 @@ from ecgkit.types import ConfigError, DataError, ModelError
 @dataclass(frozen=True)
 class Items:
     """n labelled ECGs. rows (n,) in the store; labels (n, K) 0/1; asked (n, K) bool, None = all;
-    leads (n, C) bool, the leads that may be seen, None = all. Raises DataError where sizes differ.
+    leads (n, C) bool, the leads that may be seen, None = all. importance (K,) multiplies the losses
+    of classes, None = all alike. Raises DataError where sizes differ.
     """
 
     rows: np.ndarray
@@ -47,6 +48,7 @@ class Items:
     classes: list[str]
     asked: np.ndarray | None = None
     leads: np.ndarray | None = None
+    importance: np.ndarray | None = None
 
     def __post_init__(self):
         n, k = len(self.rows), len(self.classes)
@@ -75,8 +77,9 @@ class Items:
         """ecg (B, C, T), labels (B, K) and, unless all are asked, asked (B, K)."""
         batch = {"ecg": self.signal(store, index, rng),
                  "labels": torch.from_numpy(self.labels[index].astype(np.float32))}
-        return batch if self.asked is None else batch | {
-            "asked": torch.from_numpy(self.asked[index])}
+        if self.asked is not None:
+            batch["asked"] = torch.from_numpy(self.asked[index])
+        return batch
 
     def rates(self, index: np.ndarray) -> np.ndarray:
         """(K,) share of positives among what was asked; 0 where nothing was."""
@@ -87,7 +90,8 @@ class Items:
     def key(self) -> str:
         """Hash of all that training reads but the signals."""
         parts = [np.ascontiguousarray(part).tobytes() for part in
-                 (self.rows, self.labels, self.asked, self.leads) if part is not None]
+                 (self.rows, self.labels, self.asked, self.leads, self.importance)
+                 if part is not None]
         return short_hash([self.classes, [_digest(part) for part in parts]])
 
 
@@ -107,7 +111,8 @@ def transformer_config(config, cls=ECGTransformerConfig, **more):
         dim=config.dim, ffn_dim=config.ffn_dim,
         n_layers=config.n_layers, n_heads=config.n_heads, pos_kernel=config.pos_kernel,
         pos_groups=config.pos_groups, dropout=config.dropout, attention_dropout=config.dropout,
-        activation_dropout=config.activation_dropout, protocol=config.protocol)
+        activation_dropout=config.activation_dropout, protocol=config.protocol,
+        roughness_mv=ClassifierSettings.of(config).roughness_mv)
     return cls(**{**sizes, **more})
 
 
@@ -211,14 +216,22 @@ def train_classifier(
     def make_batch(index, rng):
         return items.batch(store, train[index], rng if shifts else None)
 
-    log = fit(model, len(train), make_batch, classifier_loss, settings, Path(folder),
-              fingerprint=key)
+    weights = None
+    if items.importance is not None:
+        weights = torch.from_numpy(np.asarray(items.importance, np.float32))
+
+    def loss(model, batch):
+        return classifier_loss(
+            model, batch, None if weights is None else weights.to(batch["labels"].device))
+
+    log = fit(model, len(train), make_batch, loss, settings, Path(folder), fingerprint=key)
     return model, log
 
 
-def classifier_loss(model, batch) -> dict[str, torch.Tensor]:
+def classifier_loss(model, batch, importance=None) -> dict[str, torch.Tensor]:
+    """`importance` (K,): as in Items."""
     logits = model(batch["ecg"])["logits"]
-    return {"loss": attribute_macro_bce(logits, batch["labels"], batch.get("asked"))}
+    return {"loss": attribute_macro_bce(logits, batch["labels"], batch.get("asked"), importance)}
 
 
 @torch.no_grad()

@@ -38,12 +38,14 @@ class QAData:
     row2: np.ndarray
     fingerprint: str
 
-    def batch(self, positions: np.ndarray, with_ecg: bool = True, rng=None):
+    def batch(self, positions: np.ndarray, with_ecg: bool = True, rng=None, shared: bool = False):
         """Tensors of the questions at `positions`; text is cut to their longest. With a generator
         each ECG is shifted in time, for training.
 
         text (B, L), text_padding_mask (B, L), labels (B, K), valid (B, K); with ECGs: ecg (B, C, T)
         and, where any question has a second one, ecg_2 (B, C, T) with ecg_2_padding_mask (B, T).
+        `shared`: an ECG that several questions are about comes once, ecg (U, C, T), and ecg_of (B,)
+        says which of them a question is about.
         """
         ids, padding = self.tokens.read(positions)
         out = {"text": ids,
@@ -51,24 +53,26 @@ class QAData:
                "labels": self.questions.labels(positions),
                "valid": self.questions.valid_mask(positions)}
         if with_ecg:
-            out |= self._ecgs(positions, rng)
+            out |= self._ecgs(positions, rng, shared)
         return {name: torch.from_numpy(array) for name, array in out.items()}
 
-    def _ecgs(self, positions: np.ndarray, rng) -> dict[str, np.ndarray]:
+    def _ecgs(self, positions: np.ndarray, rng, shared: bool) -> dict[str, np.ndarray]:
         def read(rows):
             signal = self.store.read(rows)
             return signal if rng is None else shift_time(signal, rng)
 
-        first, second = read(self.row1[positions]), self.row2[positions]
+        rows, second, out = self.row1[positions], self.row2[positions], {}
+        if shared:
+            rows, out["ecg_of"] = np.unique(rows, return_inverse=True)
+        out["ecg"] = first = read(rows)
         there = second >= 0
-        if not there.any():
-            return {"ecg": first}
         if there.all():
-            return {"ecg": first, "ecg_2": read(second)}
-        ecg_2 = np.zeros_like(first)
-        ecg_2[there] = read(second[there])
-        absent = np.repeat(~there[:, None], first.shape[-1], axis=1)
-        return {"ecg": first, "ecg_2": ecg_2, "ecg_2_padding_mask": absent}
+            out["ecg_2"] = read(second)
+        elif there.any():
+            out["ecg_2"] = np.zeros((len(second), *first.shape[1:]), first.dtype)
+            out["ecg_2"][there] = read(second[there])
+            out["ecg_2_padding_mask"] = np.repeat(~there[:, None], first.shape[-1], axis=1)
+        return out
 
     def names(self, positions: np.ndarray) -> list[str]:
         """What to call questions in an error: split, sample and ECGs."""
@@ -106,6 +110,7 @@ def grouped_batches(config, data: QAData, positions: np.ndarray, n_steps: int) -
     and padding.
 
     `config.pair_share` of the batches are about two ECGs; below 0: as the questions occur.
+    `config.questions_per_ecg` questions about one (first) ECG come side by side.
     """
     pairs = data.row2[positions] >= 0
     both = pairs.any() and not pairs.all()
@@ -113,7 +118,8 @@ def grouped_batches(config, data: QAData, positions: np.ndarray, n_steps: int) -
     if both and config.pair_share >= 0:
         shares = {False: 1.0 - config.pair_share, True: config.pair_share}
     return GroupedBatches(pairs, data.tokens.lengths(positions), config.batch_size, n_steps,
-                          config.seed, shares, config.length_window)
+                          config.seed, shares, config.length_window,
+                          together=data.row1[positions], run=config.questions_per_ecg)
 
 
 def thinned(positions: np.ndarray, limit: int) -> np.ndarray:

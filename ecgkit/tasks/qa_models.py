@@ -103,8 +103,12 @@ def answer(model, batch: dict[str, torch.Tensor], **how) -> dict:
 
     `model` may be wrapped for several processes.
     """
-    reads = getattr(model, "module", model).reads
+    bare = getattr(model, "module", model)
+    reads = bare.reads
     ecgs = {name: batch.get(name) for name in ("ecg", "ecg_2", "ecg_2_padding_mask")}
+    if (ecg_of := batch.get("ecg_of")) is not None and "ecg" in reads:
+        once = getattr(bare, "takes_ecg_of", False)
+        ecgs |= {"ecg_of": ecg_of} if once else {"ecg": ecgs["ecg"][ecg_of]}
     words = {name: batch[name] for name in ("text", "text_padding_mask")}
     seen = {**(ecgs if "ecg" in reads else {}), **(words if "text" in reads else {})}
     return model(**seen, **how)

@@ -74,7 +74,8 @@ def train_bounds(config, cohort, targets, folder: Path) -> dict[str, UpperBound]
     for name in bounds_of(config):
         what, start = targets, None
         if name == START:
-            what, start = start_targets(cohort, config.min_code_count), given
+            what = start_targets(cohort, config.min_code_count, config.noise_importance)
+            start = given
         bounds[name] = train_upper_bound(config, cohort, what, name, folder / name, start)
     if START in config.chosen_models() and given is None:
         bounds[PRETRAINED] = _pretrained_bound(config, cohort, targets, folder)

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ecgkit.data.labels import annotation_labels, code_labels
+from ecgkit.data.labels import MARKED, annotation_labels, code_labels
 from ecgkit.tasks.classifiers import (
     Items,
     build_classifier,
@@ -59,10 +59,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Targets:
-    """labels (n, K) float32, one row per stored ECG; `codes` names the columns."""
+    """labels (n, K) float32, one row per stored ECG; `codes` names the columns; importance (K,) of
+    their losses, None = all alike."""
 
     labels: np.ndarray
     codes: list[str]
+    importance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -106,23 +108,26 @@ def code_targets(cohort, min_count: int) -> Targets:
     return Targets(labels[:, enough], [c for c, keep in zip(codes, enough) if keep])
 
 
-def start_targets(cohort, min_count: int) -> Targets:
+def start_targets(cohort, min_count: int, noise_importance: float = 1.0) -> Targets:
     """What the ECG side of answering models learns first: `code_targets` and PTB-XL's annotations
     (noise, axis, extra beats, stage of infarction), each on enough training ECGs. ECG-QA asks about
-    all of them.
+    all of them, and of noise out of proportion to its few labels: `noise_importance`.
     """
     codes = code_targets(cohort, min_count)
     labels, names = annotation_labels(cohort)
     enough = labels[cohort.rows("train")].sum(0) >= min_count
-    return Targets(np.concatenate([codes.labels, labels[:, enough]], 1),
-                   [*codes.codes, *(n for n, keep in zip(names, enough) if keep)])
+    named = [*codes.codes, *(n for n, keep in zip(names, enough) if keep)]
+    importance = np.array([noise_importance if n in MARKED else 1.0 for n in named], np.float32)
+    return Targets(np.concatenate([codes.labels, labels[:, enough]], 1), named,
+                   None if noise_importance == 1.0 else importance)
 
 
 def train_upper_bound(
     config, cohort, targets: Targets, name: str, folder: Path, start_from=None
 ) -> UpperBound:
     """Trains one classifier on the training folds and scores it on the test fold."""
-    items = Items(np.arange(len(targets.labels)), targets.labels, targets.codes)
+    items = Items(np.arange(len(targets.labels)), targets.labels, targets.codes,
+                  importance=targets.importance)
     model, log = train_classifier(config, cohort.store, items, cohort.rows("train"), name, folder,
                                   start_from, cohort.fingerprint)
     rows = cohort.rows("test")
