@@ -28,6 +28,7 @@ from ecgkit.tasks import (
     metrics_qa,
     qa_data,
     qa_models,
+    qa_study,
     ssl_pretrain,
     vl_pretrain,
 )
@@ -422,6 +423,27 @@ def test_without_valid_questions_the_first_rate_is_taken(config, tiny_cohort, qu
     result = baselines_qa.train_qa(how, data, "blind", tmp_path)
     assert result.lr == 2e-3 and result.log.finished
     assert result.search["loss"].isna().all() and len(result.search) == 2
+
+
+def test_without_training_on_labels_models_start_from_the_checkpoint_as_it_is(
+    config, tiny_cohort, data, questions, starts, tmp_path
+):
+    save_pretrained(starts["fusion"], tmp_path / "elsewhere")
+    how = dataclasses.replace(config, models="fusion deaf", pretrain_steps=0, n_steps=1,
+                              lr_grid="1e-3", feature_grad_mult=0.0, search_steps=1,
+                              checkpoint=str(tmp_path / "elsewhere"))
+    assert qa_study.train_bounds(how, tiny_cohort, None, tmp_path) == {}
+    given = starts["fusion"].encoder.feature_extractor.state_dict()
+    for chosen, same in ((how, True), (dataclasses.replace(how, checkpoint=""), False)):
+        trained = qa_study.train_models(chosen, tiny_cohort, questions, tmp_path / str(same),
+                                        data=data)
+        for one in trained.values():
+            found = {name: value for name, value in one.qa.model.state_dict().items()
+                     if "feature_extractor" in name}
+            assert len(found) == len(given)
+            alike = [torch.equal(value, given[name.split("feature_extractor.")[1]])
+                     for name, value in found.items() if name.endswith("0.weight")]
+            assert all(alike) if same else not any(alike)
 
 
 def test_a_checkpoint_of_another_model_names_what_does_not_fit(config, data):

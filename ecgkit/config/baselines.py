@@ -83,8 +83,8 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         choices=("paper", "reference"),
     )
     checkpoint: str = setting(
-        "W2V+CMSC(+RLM) or ECG-FM weights the ECG side starts from: file, kit folder or hub id; "
-        "'' = pretrained here",
+        "W2V+CMSC(+RLM) or ECG-FM weights the ECG side starts from: file, kit folder or hub id "
+        "(PRETRAIN_STEPS=0: as they are; else trained on labels first); '' = pretrained here",
         "",
     )
     # training, the same for all that answer

@@ -29,7 +29,7 @@ class ClassifierSettings(KitConfig):
 
     pretrain_steps: int = setting(
         "steps of the ECG transformer that the fusion model starts from; "
-        "0 = start from random weights",
+        "0 = start from random weights, or from CHECKPOINT as it is",
         tiny=4,
         demo=600,
         paper=100_000,

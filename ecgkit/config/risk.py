@@ -123,13 +123,13 @@ class RiskConfig(KitConfig):
         paper=0.0,
     )
     pretrain_steps: int = setting(
-        "updates of alignment pretraining", tiny=6, demo=400, paper=10_200
+        "updates of alignment pretraining", tiny=6, demo=300, paper=10_200
     )
-    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=40, paper=3600)
+    finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=100, paper=3600)
     pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=64, paper=128)
     finetune_batch: int = setting("ECGs per fine-tuning update", tiny=32, demo=64, paper=128)
     pretrain_lr: float = setting("learning rate of pretraining", demo=1e-2, paper=1e-3)
-    finetune_lr: float = setting("learning rate of fine-tuning", demo=1e-3, paper=1e-4)
+    finetune_lr: float = setting("learning rate of fine-tuning", demo=4e-3, paper=1e-4)
     valid_share: float = setting(
         "share of the training patients that chooses the fine-tuned weights by its C-index; 0 = "
         "the last weights are taken",

@@ -57,12 +57,12 @@ def train_qa(config, data: QAData, kind: str, folder: Path, start_from=None) -> 
     """Searches the learning rate on the valid split, then trains from scratch with the best one.
 
     `start_from`: what the model takes weights from (`qa_models.starting_points`), or None; an ECG
-    classifier counts for nothing where config.pretrain_steps is 0.
+    classifier counts for nothing where config.pretrain_steps is 0 and there is no checkpoint.
     The paper preset takes what was published for `kind` (config.of_model). Questions whose list of
     valid answers is empty are not trained on. Raises DataError when none is left.
     """
     config = config.of_model(kind)
-    if kind in FROM_ECG and not config.pretrain_steps:
+    if kind in FROM_ECG and not config.pretrain_steps and not config.checkpoint:
         start_from = None
     rates, search = config.learning_rates(), pd.DataFrame(columns=["lr", "loss", "exact_match"])
     if len(rates) > 1:

@@ -109,11 +109,11 @@ def train_models(config, cohort, questions, folder: Path, start: UpperBound | No
                  data: QAData | None = None) -> dict[str, Trained]:
     """Trains every chosen answering model, M3AE and MedViLL after their ECG-report pretraining.
 
-    `start`: the classifier whose ECG side they start from; `data`: `prepare(...)`, made here
-    otherwise.
+    `start`: the classifier whose ECG side they start from; without one (PRETRAIN_STEPS=0) what
+    CHECKPOINT names, as it is, or random weights. `data`: `prepare(...)`, made here otherwise.
     """
     data = data or prepare(config, cohort, questions)
-    classifier = start.model if start else None
+    classifier = start.model if start else checkpoint_encoder(config)
     trained = {}
     for kind in (k for k in config.chosen_models() if k in QA_MODELS):
         own, pretraining = data, None
