@@ -27,7 +27,7 @@ from ecgkit.types import DataError
 
 INPUTS = ("First\nECG", "Second\nECG", "Question's\nwords", "Attribute\nand leads",
           "Template's\nmode")  # fmt: skip
-GIVEN, IN_WORDS, UNSEEN = 2, 1, 0
+IN_WORDS, UNSEEN = 1, 0  # how a model sees an input; 2: given as it is
 
 
 class Sees(NamedTuple):

@@ -20,7 +20,6 @@ from ecgkit.reports import style
 from ecgkit.types import DataError
 
 _MARKERS = "osDv^P"
-_LONGEST = 6000  # letters of a prompt on its card
 
 
 @style.in_style

@@ -93,12 +93,14 @@ def plot_times(run: RunFiles) -> Figure:
     figure, ax = style.new_figure(size=(7.2, 1.3 + 0.32 * max(len(names), 2)))
     used = [run.notebooks[n].get("seconds") or 0 for n in names]
     ax.barh(range(len(names)), used, height=0.6, color=style.COLOURS[0], label="used")
-    for row, (name, seconds) in enumerate(zip(names, used)):
-        allowed = run.notebooks[name].get("allowed_s")
-        if allowed:
-            ax.plot([allowed] * 2, [row - 0.4, row + 0.4], color=style.INK, linewidth=2,
-                    label="allowed" if row == 0 else None)
-        ax.annotate(f" {seconds:.0f} s", (max(seconds, allowed or 0), row), va="center", fontsize=9,
+    allowed = [run.notebooks[n].get("allowed_s") or 0 for n in names]
+    limited = [row for row, seconds in enumerate(allowed) if seconds]
+    if limited:
+        at = [allowed[row] for row in limited]
+        ax.vlines(at, [row - 0.4 for row in limited], [row + 0.4 for row in limited],
+                  color=style.INK, linewidth=2, label="allowed")
+    for row, (seconds, limit) in enumerate(zip(used, allowed)):
+        ax.annotate(f" {seconds:.0f} s", (max(seconds, limit), row), va="center", fontsize=9,
                     xytext=(3, 0), textcoords="offset points")
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds")
     ax.set_title("Run times" if names else "No notebook has run in this folder yet", pad=20)

@@ -73,8 +73,9 @@ def load_classifier(folder: str | Path, config, classes, names=KINDS) -> Classif
     from safetensors.torch import load_file
 
     path, config = Path(folder) / "model.safetensors", _settings(Path(folder), config)
+    place = "/".join(path.parts[-3:-1])  # inside the run: no machine's folders in a notebook
     if not path.exists():
-        raise ModelError(f"{folder} holds no model.safetensors; run notebook 03 first.")
+        raise ModelError(f"{place} of this run holds no {path.name}; run notebook 03 first.")
     state = load_file(str(path))
     for name in names:
         if name == "ecg_transformer" and not hasattr(config, "conv_channels"):
@@ -84,8 +85,8 @@ def load_classifier(folder: str | Path, config, classes, names=KINDS) -> Classif
             model.load_state_dict(state)
             return Classifier(model.eval(), tuple(classes), name)
     raise ModelError(
-        f"The weights in {folder} are none of {', '.join(names)} with {len(classes)} classes at "
-        "this preset's sizes; run notebooks 03 and 06 with the same preset and data."
+        f"The weights in {place} of this run are none of {', '.join(names)} with {len(classes)} "
+        "classes at this preset's sizes; run notebooks 03 and 06 with the same preset and data."
     )
 
 
