@@ -114,7 +114,7 @@ def test_check_points_at_units_and_swapped_leads(signal):
 @pytest.mark.parametrize(
     "how,words",
     [
-        ({}, "fs .Hz. and units"),
+        ({}, "fs .in Hz: --fs, OWN_FS. and units .*OWN_UNITS"),
         ({"fs": 250}, "units"),
         ({"fs": 0, "units": "mV"}, "positive"),
         ({"fs": 250, "units": "mmHg"}, "mV, uV or V"),

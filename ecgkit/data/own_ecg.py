@@ -202,7 +202,8 @@ def _from_array(array: np.ndarray, path: Path, fs, leads, units, flip: bool = Tr
     """(C, T), or (T, C) where `flip` allows it and only that fits the number of leads."""
     if fs is None or units is None:
         missing = " and ".join(
-            n for n, v in (("fs (Hz)", fs), ("units (mV, uV or V)", units)) if v is None
+            n for n, v in (("fs (in Hz: --fs, OWN_FS)", fs),
+                           ("units (mV, uV or V: --units, OWN_UNITS)", units)) if v is None
         )
         raise DataError(f"{path.name} does not say its {missing}; give them.")
     if not np.isfinite(fs) or fs <= 0:
