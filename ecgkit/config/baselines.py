@@ -117,7 +117,7 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         demo="2e-3 3e-3",
         paper="1e-4",
     )
-    search_steps: int = setting("steps of each trial", tiny=2, demo=20, paper=2000)
+    search_steps: int = setting("steps of each trial", tiny=2, demo=12, paper=2000)
     weight_decay: float = setting("weight decay", tiny=0.0, demo=0.0, paper=0.0)
     feature_grad_mult: float = setting(
         "gradient into the ECG convolutions while answering; 0 = frozen where they were pretrained",
@@ -141,7 +141,7 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         choices=("all", "valid"),
     )
     eval_questions: int = setting(
-        "valid questions looked at by each trial", tiny=32, demo=600, paper=100_000
+        "valid questions looked at by each trial", tiny=32, demo=400, paper=100_000
     )
 
     def check(self) -> None:

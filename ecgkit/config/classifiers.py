@@ -87,7 +87,7 @@ class ClassifierSettings(KitConfig):
         demo=0.1,
         paper=AS_PUBLISHED,
     )
-    upper_steps: int = setting("its steps", tiny=4, demo=500, paper=100_000)
+    upper_steps: int = setting("its steps", tiny=4, demo=400, paper=100_000)
     upper_lr: float = setting("its learning rate", tiny=1e-3, demo=1e-2, paper=1e-4)
     upper_batch: int = setting("ECGs a step of it", tiny=16, demo=64, paper=128)
     upper_decay: float = setting(

@@ -123,7 +123,7 @@ class RiskConfig(KitConfig):
         paper=0.0,
     )
     pretrain_steps: int = setting(
-        "updates of alignment pretraining", tiny=6, demo=300, paper=10_200
+        "updates of alignment pretraining", tiny=6, demo=350, paper=10_200
     )
     finetune_steps: int = setting("updates of risk fine-tuning", tiny=6, demo=100, paper=3600)
     pretrain_batch: int = setting("ECGs per pretraining update", tiny=16, demo=64, paper=128)
