@@ -62,7 +62,7 @@ class BaselinesConfig(ClassifierSettings, SslSettings, VlSettings):
         "dropout in the transformers while answering", tiny=0.0, demo=0.0, paper=0.0
     )
     activation_dropout: float = setting(
-        "dropout inside the feed-forward part", tiny=0.0, demo=0.1, paper=0.1
+        "dropout inside the feed-forward part", tiny=0.0, demo=0.0, paper=0.1
     )
     tokenizer: str = setting(
         "'' = WordPiece trained here on the training questions; else a "
