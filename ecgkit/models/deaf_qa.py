@@ -36,7 +36,7 @@ class DeafQA(ECGTransformer):
     """
 
     reads = ("ecg",)
-    takes_ecg_of = True
+    takes_ecg_of = True  # an ECG that several questions are about comes once
 
     def __init__(self, config: ECGTransformerConfig, n_answers: int, num_ecgs: int = 2):
         sizes = (field.name for field in dataclasses.fields(ECGTransformerConfig))

@@ -154,7 +154,7 @@ class FusionQA(nn.Module):
     """Answer logits from the means of first ECG, second ECG (zeros if absent) and question."""
 
     reads = ("ecg", "text")
-    takes_ecg_of = True
+    takes_ecg_of = True  # an ECG that several questions are about comes once
 
     def __init__(self, config: FusionConfig, n_answers: int):
         super().__init__()
