@@ -180,8 +180,8 @@ def test_the_papers_loss_counts_captions_and_the_codes_words(study, config):
     words = float((batch["mask"].sum(1) - 1).float().mean())
     paper = esi_pretrain.loss_function(config)(study.model, batch)
     whole = paper["contrastive"] + config.caption_weight * words * paper["caption"]
-    assert float(paper["loss"]) == pytest.approx(float(whole), rel=1e-5)
-    assert float(paper["caption"]) < 2 * np.log(len(study.tokenizer))  # nats per word
+    assert paper["loss"].item() == pytest.approx(whole.item(), rel=1e-5)
+    assert paper["caption"].item() < 2 * np.log(len(study.tokenizer))  # nats per word
 
 
 # --- learning rates ---
