@@ -39,6 +39,10 @@ def pretrained_elsewhere(n_ecgs: int, n_steps: int, given: dict, folder: Path) -
     config = BaselinesConfig.from_params(
         {"preset": "demo", "models": "fusion", **given, "cohort_seed": PRETRAINING_SEED,
          "cohort_size": n_ecgs, "pretrain_steps": n_steps})
+    scored = BaselinesConfig.from_params({"preset": "demo", **given})
+    if scored.simulated and scored.cohort_seed == PRETRAINING_SEED:
+        raise SystemExit(
+            f"COHORT_SEED={PRETRAINING_SEED} is the cohort that is pretrained on; score another.")
     cohort = open_cohort(config, quiet=True)
     targets = upperbound.start_targets(cohort, config.min_code_count, config.noise_importance)
     bound = upperbound.train_upper_bound(config, cohort, targets, qa_study.START, folder / "fit")
