@@ -1,6 +1,8 @@
 """`ecgkit report [RUN]`: the replication report of a run, from its files alone.
 
     ecgkit report runs/demo            makes index.html, ledger.csv and the figures anew
+    ecgkit report demo --sweep esi_demo
+                                       the same, with the published ablations that a sweep ran
     ecgkit report --check runs/demo    changes nothing; exit code 1 and a sentence a fault where a
                                        claim has no run behind it
 """
@@ -23,19 +25,25 @@ def add_commands(commands) -> None:
         "--check", action="store_true",
         help="change nothing; fail where a claim of the report has no run file behind it",
     )  # fmt: skip
+    report.add_argument(
+        "--sweep", default="", metavar="SWEEP",
+        help="a sweep's folder, or its name in runs/: its ablations join the ledger of RUN",
+    )  # fmt: skip
     report.set_defaults(action=_report)
 
 
 def _report(args) -> int:
     folder = find_run(args.run)
-    return _check(folder) if args.check else _make(folder)
+    if args.check and args.sweep:
+        raise ConfigError("--check changes nothing, --sweep adds to the ledger; give one of them.")
+    return _check(folder) if args.check else _make(folder, args.sweep)
 
 
-def _make(folder: Path) -> int:
+def _make(folder: Path, sweep: str = "") -> int:
     from ecgkit.reports.ledger import LEDGER
     from ecgkit.reports.report_files import summary_words, write_report
 
-    page = write_report(folder)
+    page = write_report(folder, find_run(sweep) if sweep else None)
     print(summary_words(folder / LEDGER))
     print(f"Written to {_shown(page)}, and {LEDGER}, discrepancies.csv, run_times.csv beside it.")
     return 0

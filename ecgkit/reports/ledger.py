@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import runtime
-from ecgkit.reports.ledger_files import COUNTS, FACTS, RunFiles, read_run
+from ecgkit.reports.ledger_files import COUNTS, FILES, RunFiles, read_run
 from ecgkit.reports.ledger_rows import SYSTEMS, Published, read_published, why_context
 from ecgkit.reports.ledger_status import (
     CONTEXT,
@@ -118,7 +118,7 @@ def _ours(target: Target | None, found: dict | None, run: RunFiles) -> dict:
         "n": found.get("n"), "data": data.get("name") or ("none needed" if counted else "unnamed"),
         "fingerprint": data.get("fingerprint", ""),
         "simulated": made_up(target, run) or "no",
-        "file": FACTS if counted else f"{target.source}/metrics.json", "metric": target.metric,
+        "file": FILES.get(target.source, f"{target.source}/metrics.json"), "metric": target.metric,
     }  # fmt: skip
 
 

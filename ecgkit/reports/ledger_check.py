@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ecgkit.reports.ablation_numbers import check_ablations
 from ecgkit.reports.discrepancies_table import HERE, discrepancy_table
 from ecgkit.reports.ledger import COLUMNS, LEDGER, ledger_table
-from ecgkit.reports.ledger_files import COUNTS, FACTS, RunFiles, read_json, read_run
+from ecgkit.reports.ledger_files import FILES, RunFiles, read_json, read_run
 from ecgkit.reports.ledger_rows import read_published
 from ecgkit.reports.ledger_status import MATCHED, kind_of, made_up
 from ecgkit.reports.ledger_targets import TARGETS, UNPUBLISHED
@@ -49,7 +50,7 @@ def check_report(folder: str | Path, shared: Path | None = None) -> list[str]:
     faults += count_faults(rows, shared)
     if not faults:  # a number that was changed has been named above
         faults += difference_faults(rows, run, shared)
-    return faults + effect_faults(run) + certificate_faults(run)
+    return faults + effect_faults(run) + certificate_faults(run) + check_ablations(folder)
 
 
 # --- one row --------------------------------------------------------------------------------------
@@ -85,7 +86,8 @@ def _name(row: dict[str, str]) -> str:
 
 
 def _source(row: dict[str, str]) -> str:
-    return COUNTS if row["file"] == FACTS else row["file"].partition("/")[0]
+    named = next((source for source, file in FILES.items() if file == row["file"]), "")
+    return named or row["file"].partition("/")[0]
 
 
 def _targets(row: dict[str, str]) -> list:

@@ -24,19 +24,23 @@ from ecgkit.types import DataError
 REPORT = "08_replication_report"
 FACTS = "kit_counts.json"  # sizes and settings that need no data: see `ledger_facts`
 NOTEBOOKS = tuple(name for name in CONFIGS if name[:2].isdigit())  # the solutions measure nothing
-COUNTS = "kit counts"  # the name under which the ledger finds them
+ABLATIONS = "ablations.json"  # what a sweep says of published ablations: see `ablation_numbers`
+COUNTS = "kit counts"  # the names under which the ledger finds these two
+SWEEP = "sweep"
+FILES = {COUNTS: FACTS, SWEEP: ABLATIONS}
 
 
 @dataclass(frozen=True)
 class RunFiles:
     """One run folder: `record` is run.json ({} if absent), `notebooks` its metrics files, `facts`
-    the kit's own counts ({} before notebook 08 has made them).
+    the kit's own counts ({} before notebook 08 has made them), `ablations` what a sweep adds.
     """
 
     folder: Path
     record: dict = field(default_factory=dict)
     notebooks: dict[str, dict] = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
+    ablations: dict = field(default_factory=dict)
     tables: dict = field(default_factory=dict, repr=False, compare=False)  # read once each
 
     def status(self, name: str) -> str:
@@ -59,12 +63,15 @@ class RunFiles:
     @property
     def credentialed(self) -> bool:
         """True where any notebook read records that may not be passed on."""
-        bodies = (self.record, *(body.get("data", {}) for body in self.notebooks.values()))
+        bodies = (*self.notebooks.values(), self.ablations)
+        bodies = (self.record, *(body.get("data", {}) for body in bodies))
         return any(body.get("credentialed") for body in bodies)
 
     def body(self, source: str) -> dict:
-        """The file in which a ledger row's number stands: a notebook's metrics, or the counts."""
-        return self.facts if source == COUNTS else self.notebooks.get(source, {})
+        """The file in which a ledger row's number stands: a notebook's metrics, or one of FILES."""
+        if source in FILES:
+            return self.facts if source == COUNTS else self.ablations
+        return self.notebooks.get(source, {})
 
     def setting(self, notebook: str, name: str) -> str:
         """A setting of a notebook of this run, from its config.json, as text; "" if unknown."""
@@ -112,7 +119,8 @@ def read_run(folder: str | Path) -> RunFiles:
     stale = {e["name"] for e in record.get("notebooks", []) if not succeeded(e["status"])}
     paths = {n: folder / n / "metrics.json" for n in NOTEBOOKS if n not in stale}
     notebooks = {n: read_json(p) for n, p in paths.items() if p.exists()}
-    return RunFiles(folder, record, notebooks, read_json(folder / FACTS))
+    return RunFiles(folder, record, notebooks, read_json(folder / FACTS),
+                    read_json(folder / ABLATIONS))
 
 
 def succeeded(status: str) -> bool:

@@ -30,8 +30,9 @@ _RULES: tuple[tuple[dict[str, str], str], ...] = (
     ({"system": "ESI", "task": "data set size", "dataset": "MIMIC-IV-ECG"}, MIMIC),
     ({"system": "ESI", "task": "data set size"}, "the data set itself, in full: {dataset}"),
     ({"system": "ESI", "metric": "pretraining (pairs|signals).*"}, MIMIC),
-    ({"system": "ESI", "table": "Table [56]"},
-     f"{MIMIC} and {GPU}; sweeps/esi_paper.yaml makes the same comparison on other data"),
+    ({"system": "ESI", "table": r"Table (5\(.\)|6)"},
+     f"{MIMIC} and {GPU}; the sweep sweeps/esi_paper.yaml makes the comparison on any data, and "
+     "`ecgkit report RUN --sweep SWEEP` brings it here"),
     ({"system": "ESI", "table": r"text \(claims\)"},
      f"the tables it is a difference of: {MIMIC}, all of PTB-XL and {GPU}"),
     ({"system": "ESI", "dataset": "PTB-XL", "method": "(SimCLR|BYOL|CLOCS|LEAVES).*",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from ecgkit.reports.ledger_files import COUNTS, RunFiles, is_simulated, succeeded
+from ecgkit.reports.ledger_files import COUNTS, FILES, RunFiles, is_simulated, succeeded
 from ecgkit.reports.ledger_needs import needs
 from ecgkit.reports.ledger_rows import Published, why_context
 from ecgkit.reports.ledger_target import Target
@@ -56,7 +56,7 @@ def unpublished_status(target: Target, found: dict | None, run: RunFiles) -> str
 
 def _broken(target: Target | None, run: RunFiles) -> str:
     """Names the notebook where it was to be measured and did not succeed."""
-    if target is None or target.source == COUNTS:
+    if target is None or target.source in FILES:
         return ""
     said = run.status(target.source)
     return "" if succeeded(said) else f"; notebook {target.source[:2]}: {said}"

@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 
 from ecgkit import runs, runtime
 from ecgkit.config import short_hash
+from ecgkit.reports.ablation_numbers import write_ablations
 from ecgkit.reports.discrepancies_table import discrepancy_table
 from ecgkit.reports.ledger import ledger_table, write_ledger
-from ecgkit.reports.ledger_files import REPORT, RunFiles, read_json, read_run
+from ecgkit.reports.ledger_files import REPORT, SWEEP, RunFiles, read_json, read_run
 from ecgkit.reports.ledger_status import CONTEXT, DIFFERS, MATCHED, NOT_RUN, kind_of
 from ecgkit.reports.paper_figures import paper_figures
 from ecgkit.reports.run_tables import run_times
@@ -34,10 +35,11 @@ PAPER = "paper"  # folder of the figures in the papers' form
 CAPTIONS = "figures.json"
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, sweep: Path | None = None) -> Path:
     """Makes tables, figures and index.html anew; returns the page's path.
 
-    Raises DataError for a folder that holds no run.
+    `sweep`: a sweep's folder, whose ablations join the ledger. They stay in the run folder, so
+    they are given once. Raises DataError for a folder that holds no run, or no published ablation.
     """
     run = read_run(folder)
     if not run.record and not run.notebooks:
@@ -45,6 +47,9 @@ def write_report(folder: str | Path) -> Path:
             f"{Path(folder).name} holds no run: neither run.json nor a notebook's metrics.json. "
             "Give a folder that `ecgkit run` wrote, e.g. runs/demo."
         )
+    if sweep:
+        write_ablations(run.folder, sweep)
+        run = read_run(folder)
     save_figures(run, paper_figures(run, ledger_table(run, runtime.shared_dir())))
     return write_page(folder)
 
@@ -115,5 +120,6 @@ def figure_captions(run: RunFiles) -> dict[str, str]:
 
 def run_hash(run: RunFiles) -> str:
     """Hash of all metrics but the report's own: figures drawn from others are not shown."""
-    bodies = {name: body.get("metrics", {}) for name, body in run.notebooks.items()}
+    bodies = run.notebooks | {SWEEP: run.ablations}
+    bodies = {name: body.get("metrics", {}) for name, body in bodies.items()}
     return short_hash({name: body for name, body in bodies.items() if name != REPORT})
