@@ -99,7 +99,7 @@ def test_padding_words_get_no_weight(data, protocol):
     rows = look_inside.word_rows(out, batch)
     assert (rows[padding] == 0).all() and (rows[~padding].sum(-1) > 0).all()
     if protocol == "paper":  # then batch mates change nothing
-        alone = look_inside.attention_on_ecg(model, data, int(short))
+        alone = look_inside.look(model, data, int(short)).attention
         n_real = int((~padding[0]).sum())
         np.testing.assert_allclose(rows[0].detach().sum(0) / n_real, alone, atol=1e-6)
 
@@ -125,12 +125,6 @@ def test_m3ae_is_looked_at_alike(data, pair):
         assert seen.relevance.sum() == pytest.approx(1)
     share = sum(seen.rows.sum(1) for seen in both)
     assert (share < 1).all() and (share > 0.9).all()  # the rest: class token and separator
-
-
-def test_the_old_name_gives_the_mean_of_the_words(model, data, single):
-    seen = look_inside.look(model, data, single)
-    np.testing.assert_allclose(look_inside.attention_on_ecg(model, data, single), seen.attention,
-                               atol=1e-6)
 
 
 def test_pieces_become_words():

@@ -7,7 +7,7 @@ import torch
 
 from ecgkit.models.deaf_qa import DeafQA
 from ecgkit.models.ecg_transformer import ECGTransformerClassifier, ECGTransformerConfig
-from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA, question_to_ecg_attention
+from ecgkit.models.fusion_qa import BlindQA, FusionConfig, FusionQA
 from ecgkit.models.m3ae import M3AEQA, M3AEConfig, M3AEPretraining
 from ecgkit.models.m3ae_blocks import keep_visible, sinusoids
 from ecgkit.models.medvill import MedViLLPretraining, bi_ar_mask, load_medvill
@@ -252,7 +252,8 @@ def test_m3ae_attention_is_on_the_other_stream(batch):
     assert weights[..., words, words].abs().sum() == 0
     assert weights.masked_select(out["padding_mask"][:, None, None, :]).abs().sum() == 0
     assert len(out["attention"]) == 2 and out["x"].shape[1] == weights.shape[-1]
-    assert question_to_ecg_attention(out, part="second").shape == (3, P)
+    second = out["parts"]["second"]
+    assert second.stop - second.start == P
     plain = ask(build("m3ae"), batch, slice(0, 3))["logits"]
     torch.testing.assert_close(out["logits"], plain, atol=1e-5, rtol=0)
 

@@ -208,17 +208,6 @@ class BlindQA(nn.Module):
         return {"logits": logits, "x": x, "padding_mask": text_padding_mask, "attention": maps}
 
 
-def question_to_ecg_attention(out: dict, layer: int = -1, part: str = "first"):
-    """Mean attention (B, P) of the real question tokens on one ECG's tokens, heads averaged.
-
-    `out` comes from a forward with return_attention=True; `part` is first or second.
-    """
-    span, words = out["parts"][part], out["parts"]["text"]
-    real = (~out["padding_mask"][:, words]).float()  # (B, L)
-    weights = out["attention"][layer].mean(1)[:, words, span]  # (B, L, P)
-    return torch.einsum("bl,blp->bp", real, weights) / real.sum(1, keepdim=True)
-
-
 def answer_head(width: int, n_answers: int) -> nn.Linear:
     """Linear (B, width) -> (B, K), Xavier weights and no bias at the start."""
     head = nn.Linear(width, n_answers)

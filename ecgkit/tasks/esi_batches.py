@@ -102,15 +102,3 @@ def fixed_batch(study, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """Signals without augmentation and the full captions of `rows` of the study's cohort."""
     signals = esi_preprocess(study.mixture.read(rows))
     return {"signals": torch.from_numpy(signals), **study.tokens.read(rows)}
-
-
-def padding_share(study, n_steps: int) -> float:
-    """Share of the text positions of the first `n_steps` batches that hold padding."""
-    order, config = CaptionBatches(study), study.config
-    held = used = 0
-    for step in range(n_steps):
-        p, wording = np.divmod(order(step), study.tokens.n_wordings)
-        room = int(room_of(config, wording).max())
-        length = study.tokens.lengths(study.caption_of[study.train[p]], wording, room)
-        held, used = held + length.max() * len(length), used + length.sum()
-    return 1 - used / held

@@ -99,15 +99,6 @@ def telling_question(data, positions: np.ndarray, fused: np.ndarray, blind: np.n
 # --- attention ------------------------------------------------------------------------------------
 
 
-def attention_on_ecg(model, data, position: int, layer: int = -1, head: int | None = None,
-                     part: str = "first") -> np.ndarray:
-    """Attention (P,) of one question's words on one of its ECGs; heads averaged if None."""
-    batch = _batch(model, data, position, part)
-    with torch.no_grad():
-        rows = word_rows(_forward(model, batch), batch, layer, head, part)[0]
-    return _mean_row(rows, batch)
-
-
 def word_rows(out: dict, batch: dict, layer: int = -1, head: int | None = None,
               part: str = "first") -> torch.Tensor:
     """(B, L, P) attention from question tokens to one ECG's tokens; rows of padding are zero.
