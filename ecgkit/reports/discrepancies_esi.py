@@ -61,7 +61,8 @@ ESI = (
         "30 epochs, 5 of warm-up, a tenth every 10 epochs",
         "linear warm-up over a tenth of the steps, then linear to zero",
         "esi 1.5, 2", "04 SCHEDULE = step | linear",
-        UNMEASURED,
+        "arithmetic over 30 epochs, of the rate alone: its mean is 0.29 (step) and 0.50 (linear) "
+        "of the highest; after epoch 10 0.055 and 0.37; what that does to a result is not measured",
     ),
     Discrepancy(
         "esi_negatives", "ESI", "negatives from other GPUs",
@@ -97,21 +98,25 @@ ESI = (
         "not discussed",
         "answers are collected as they complete and zipped with the questions in order",
         "esi 3", "answers are keyed",
-        UNMEASURED,
+        "3,862 questions, simulated waiting times: 0 % of the answers stand beside another "
+        "statement with 1 thread, 50 % with 2, 90 % with 8; keyed: 0",
     ),
     Discrepancy(
         "esi_technical", "ESI", "technical statements",
         "not discussed",
         "596 of 637 'leads unsuitable' statements got invented findings",
         "esi 3", "such statements are named, never described",
-        UNMEASURED,
+        "298 statements of such leads, made up: the kit knows 298 as technical and describes 0; "
+        "without that check its own retrieval would find a passage for 16",
     ),
     Discrepancy(
         "esi_variants", "ESI", "variants of a statement",
         "not discussed",
         "looked up letter by letter; a miss drops the record without a word",
         "esi 3", "statements are brought to one wording first",
-        UNMEASURED,
+        "development cohort in carts' words (capitals and full stops vary as simulated): 626 "
+        "spellings of 179 statements; looked up among the training folds', 6.1 % of the test ECGs "
+        "drop out letter by letter, 0.0 % in one wording",
     ),
     Discrepancy(
         "esi_query", "ESI", "what retrieves",
@@ -147,7 +152,9 @@ ESI = (
         "not stated",
         "no evaluation code",
         "esi 4", "validation fold",
-        UNMEASURED,
+        "development cohort, 5 superclasses by logistic regression on 8 measurements: macro F1 "
+        "0.342 at .5, 0.563 at thresholds of the validation fold, 0.580 at the test fold's own "
+        "best",
     ),
     Discrepancy(
         "esi_identification", "ESI", "identification",

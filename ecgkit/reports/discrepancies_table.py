@@ -1,7 +1,8 @@
 """The discrepancy ledger as a table: paper beside code, with the effect where one was measured.
 
 A notebook measures the effect of row `id` by recording the metric `effect_<id>`; that number then
-stands before what was known of it.
+stands before what was known of it. What takes a minute at most is measured by
+`benchmarks/discrepancy_effects.py`, whose words the rows repeat.
 
 Usage:
 
@@ -18,7 +19,7 @@ from ecgkit.reports.discrepancies_base import UNMEASURED
 from ecgkit.reports.ledger_files import RunFiles, is_simulated
 from ecgkit.reports.tables import with_interval
 
-HERE, BEFORE, NOT_YET = "measured in this run", "known from tests or fixtures", UNMEASURED
+HERE, BEFORE, NOT_YET = "measured in this run", "known from tests or benchmarks", UNMEASURED
 
 
 def discrepancy_table(run: RunFiles | None = None) -> pd.DataFrame:
