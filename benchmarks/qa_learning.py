@@ -10,7 +10,7 @@ cohort, once for all seeds, and each seed starts from it as it is (CHECKPOINT, P
 the offline stand-in for the published encoders, which saw other recordings before PTB-XL's.
 Text-only has no ECG side and gains nothing from that.
 
-Usage: python benchmarks/qa_learning.py --seeds 0 1 2 3 4 [--pretrain-on 12000] [N_STEPS=4000 ...]
+Usage: python benchmarks/qa_learning.py [N_STEPS=4000 ...] [--pretrain-on 12000] --seeds 0 1 2 3 4
 The last line is JSON: a list of seeds, gains, text-only minus majority, AUROCs, seconds.
 """
 
