@@ -14,26 +14,12 @@ from discrepancy_data import SEED, simulated
 from ecgkit.data.sources.machine_wordings import from_scp
 from ecgkit.tasks.label_sets import label_set
 from ecgkit.tasks.risk_covariates import impute, measured_covariates
-from ecgkit.tasks.schedule import lr_factor
 from ecgkit.tasks.thresholds import best_thresholds, macro_f1
 from ecgkit.text.cqa import Notes
 from ecgkit.text.statements import is_technical, normalise
 from ecgkit.types import LEADS
 
 # --- ESI ------------------------------------------------------------------------------------------
-
-
-def esi_schedule() -> str:
-    per_epoch = 100
-    steps = np.arange(30 * per_epoch)
-    step = np.array([lr_factor(i, len(steps), "step", 5 / 30) for i in steps])
-    linear = np.array([lr_factor(i, len(steps), "linear", 0.1) for i in steps])
-    late = slice(10 * per_epoch, None)
-    return (
-        f"arithmetic over 30 epochs, of the rate alone: its mean is {step.mean():.2f} (step) and "
-        f"{linear.mean():.2f} (linear) of the highest; after epoch 10 {step[late].mean():.3f} and "
-        f"{linear[late].mean():.2f}; what that does to a result is not measured"
-    )
 
 
 def completion_order(n: int, n_workers: int, rng: np.random.Generator) -> np.ndarray:
@@ -118,5 +104,5 @@ def esi_f1_threshold() -> str:
 
 
 EFFECTS = (
-    esi_schedule, esi_pairing, esi_technical, esi_variants, esi_f1_threshold,
+    esi_pairing, esi_technical, esi_variants, esi_f1_threshold,
 )

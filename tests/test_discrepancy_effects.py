@@ -24,7 +24,7 @@ import discrepancy_fewshot  # noqa: E402
 from discrepancy_fewshot import sentence_bleu  # noqa: E402
 
 LEDGER = {d.id: d.effect for d in DISCREPANCIES}
-BY_ARITHMETIC = ("ckpt_eval", "esi_schedule", "esi_pairing", "esi_technical", "few_bleu",
+BY_ARITHMETIC = ("ckpt_eval", "esi_pairing", "esi_technical", "few_bleu",
                  "few_mapper_ignored", "risk_cv_sd")  # fmt: skip
 
 

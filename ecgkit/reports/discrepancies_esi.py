@@ -25,7 +25,8 @@ ESI = (
         "CoCa's: a pooling query of its own (Fig. 3)",
         "the encoder's mean; the pooling module is never called",
         "esi 1.5", "04 CONTRAST_POOL = query | mean",
-        UNMEASURED,
+        "development cohort, one seed of the demo: zero-shot AUC .840 (query), .815 (mean); linear "
+        "probe .906, .894",
     ),
     Discrepancy(
         "esi_text_pool", "ESI", "the contrast's side of the text",
@@ -61,8 +62,8 @@ ESI = (
         "30 epochs, 5 of warm-up, a tenth every 10 epochs",
         "linear warm-up over a tenth of the steps, then linear to zero",
         "esi 1.5, 2", "04 SCHEDULE = step | linear",
-        "arithmetic over 30 epochs, of the rate alone: its mean is 0.29 (step) and 0.50 (linear) "
-        "of the highest; after epoch 10 0.055 and 0.37; what that does to a result is not measured",
+        "development cohort, one seed of the demo: zero-shot AUC .796 (step), .815 (linear); linear "
+        "probe .878, .894",
     ),
     Discrepancy(
         "esi_negatives", "ESI", "negatives from other GPUs",
