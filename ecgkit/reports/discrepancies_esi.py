@@ -62,8 +62,8 @@ ESI = (
         "30 epochs, 5 of warm-up, a tenth every 10 epochs",
         "linear warm-up over a tenth of the steps, then linear to zero",
         "esi 1.5, 2", "04 SCHEDULE = step | linear",
-        "development cohort, one seed of the demo: zero-shot AUC .796 (step), .815 (linear); linear "
-        "probe .878, .894",
+        "development cohort, one seed of the demo: zero-shot AUC .796 (step), .815 (linear); "
+        "linear probe .878, .894",
     ),
     Discrepancy(
         "esi_negatives", "ESI", "negatives from other GPUs",
