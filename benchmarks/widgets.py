@@ -1,9 +1,9 @@
 """Processor time from a change of a control to the new picture, for each interactive part.
 
-Every part is built on the tiny simulated cohort with small untrained networks, whose drawing is the
-same as that of trained ones, and its controls are changed as a browser would change them.
+Every part is built on a preset's simulated cohort with untrained networks of its sizes, whose work
+is that of trained ones, and its controls are changed as a browser would change them.
 
-Usage: OMP_NUM_THREADS=1 python benchmarks/widgets.py [--n 20] [--only what-if]
+Usage: OMP_NUM_THREADS=1 python benchmarks/widgets.py [--preset demo] [--n 20] [--only "what if"]
 Prints a table (first change, median, worst, in ms of processor time of this process) and as its
 last line JSON {name: median_ms}. Exits with 1 where a median is above 200 ms.
 """
@@ -46,11 +46,11 @@ def put(control, value) -> Callable[[], None]:
 # --- the six --------------------------------------------------------------------------------------
 
 
-def record_browser(cohort) -> Changes:
+def record_browser(cohort, preset: str) -> Changes:
     """Statements, records, filters, leads in turn, beside the questions."""
     from ecgkit.reports.record_widget import RecordBrowser
 
-    config = BaselinesConfig.from_params({"preset": "tiny"})
+    config = BaselinesConfig.from_params({"preset": preset})
     browser = RecordBrowser(cohort, range(len(cohort)), open_questions(config, cohort, quiet=True))
     codes = itertools.cycle(code for _, code in browser.statement.options)
     filters = itertools.cycle(["highpass", "bandpass", "powerline", "none"])
@@ -63,7 +63,7 @@ def record_browser(cohort) -> Changes:
         yield put(browser.statement, next(codes))
 
 
-def simulator(cohort) -> Changes:
+def simulator(cohort, preset: str) -> Changes:
     """Each knob in turn."""
     from ecgkit.reports.simulator_widget import KNOBS, START, SimulatorBench
 
@@ -73,12 +73,12 @@ def simulator(cohort) -> Changes:
         yield put(bench.sliders[name], low + step * int(rng.integers((high - low) / step)))
 
 
-def attention_explorer(cohort) -> Changes:
+def attention_explorer(cohort, preset: str) -> Changes:
     """Layer, head, lead, weighing, question in turn."""
     from ecgkit.reports.attention_widget import AttentionExplorer
     from ecgkit.tasks import attention_maps, baselines_qa
 
-    config = BaselinesConfig.from_params({"preset": "tiny"})
+    config = BaselinesConfig.from_params({"preset": preset})
     data = baselines_qa.prepare(config, cohort, open_questions(config, cohort, quiet=True))
     model = baselines_qa.build_qa(config, data, "fusion").eval()
     test = data.questions.index("test")
@@ -89,14 +89,14 @@ def attention_explorer(cohort) -> Changes:
     return _menus(*controls)
 
 
-def zero_shot_scorer(cohort) -> Changes:
+def zero_shot_scorer(cohort, preset: str) -> Changes:
     """Another record, another sentence."""
     from ecgkit.reports.scores_widget import ZeroShotScorer
     from ecgkit.tasks import esi_eval_study, esi_study
 
-    config = EsiConfig.from_params({"preset": "tiny", "n_steps": 1})
+    config = EsiConfig.from_params({"preset": preset, "n_steps": 1})
     study = esi_study.prepare(config, cohort)
-    evaluation = esi_eval_study.open_evaluation(EsiEvalConfig.from_params({"preset": "tiny"}),
+    evaluation = esi_eval_study.open_evaluation(EsiEvalConfig.from_params({"preset": preset}),
                                                 cohort, study.model, study.tokenizer, config)
     scorer = ZeroShotScorer(cohort, evaluation.read_findings(), evaluation.read_sentence)
     for i in itertools.count():
@@ -104,7 +104,7 @@ def zero_shot_scorer(cohort) -> Changes:
         yield put(scorer.sentence, f"The rhythm is irregular, and the rate is {60 + i} per minute.")
 
 
-def ask(cohort) -> Changes:
+def ask(cohort, preset: str) -> Changes:
     """Another record, another question (the first of a kind adapts the mapper)."""
     from ecgkit.models.ecg_encoders import encoder_for, load_encoder, save_encoder
     from ecgkit.models.prefix_llm import PrefixLLM
@@ -114,13 +114,14 @@ def ask(cohort) -> Changes:
     from ecgkit.tasks import ecg_features
     from ecgkit.tasks.fewshot_files import load_fewshot, save_fewshot
 
-    config = FewShotConfig.from_params({"preset": "tiny", "llm_width": 32, "mapper_heads": 4})
+    config = FewShotConfig.from_params({"preset": preset})
     questions = open_questions(config, cohort, quiet=True)
     texts = [f"Question: {q} ECG: Answer: yes no" for q in questions.table["question"].unique()]
     tokenizer = train_tokenizer(texts, 400)
-    llm = build_small_llm(len(tokenizer), width=32, n_layers=2, n_heads=4)
+    llm = build_small_llm(len(tokenizer), config.llm_width, config.llm_layers, config.llm_heads)
     reader, folder = PrefixLLM(llm, tokenizer), Path(tempfile.mkdtemp(prefix="widgets_"))
-    save_encoder(encoder_for("micro"), folder / "encoder", fs=100, input="esi_preprocess")
+    encoder = EsiConfig.from_params({"preset": preset}).encoder
+    save_encoder(encoder_for(encoder), folder / "encoder", fs=100, input="esi_preprocess")
     features = ecg_features.encoder_features(load_encoder(folder / "encoder"), cohort, device="cpu")
     mapper = build_mapper("attention", features.shape[1], reader.width, 4, 4).eval()
     save_fewshot(folder / "ask", mapper, reader, features, questions, cohort, config,
@@ -131,14 +132,14 @@ def ask(cohort) -> Changes:
     return _menus(widget.menu, widget.question, values={widget.question: known})
 
 
-def what_if(cohort) -> Changes:
+def what_if(cohort, preset: str) -> Changes:
     """Another patient (always a first visit), then a change or two of his beat."""
     from ecgkit.data.outcomes import open_outcomes
     from ecgkit.reports.risk_widget import WhatIf, report_of
     from ecgkit.tasks import risk, risk_files
     from ecgkit.text.reports import embed_reports, stand_in_embedder
 
-    config = RiskConfig.from_params({"preset": "tiny"})
+    config = RiskConfig.from_params({"preset": preset})
     outcomes = open_outcomes(config, cohort)
     codes = cohort.table["scp_codes"].iloc[outcomes.table["row"]]
     book = embed_reports(codes, cohort.statements, stand_in_embedder(16), "seed")
@@ -193,18 +194,19 @@ def time_part(changes: Changes, n: int) -> list[float]:
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--preset", default="tiny", choices=("tiny", "demo"))
     arguments.add_argument("--n", type=int, default=24, help="changes of each part")
     arguments.add_argument("--only", default="", help="names that hold this alone")
     given = arguments.parse_args()
     torch.manual_seed(0)
-    cohort = open_cohort(KitConfig.from_params({"preset": "tiny"}), quiet=True)
-    print(f"{runtime.cpu_model()}, torch threads {torch.get_num_threads()}, n = {given.n}; "
-          f"allowed: {ALLOWED}")  # fmt: skip
+    cohort = open_cohort(KitConfig.from_params({"preset": given.preset}), quiet=True)
+    print(f"{runtime.cpu_model()}, torch threads {torch.get_num_threads()}, preset {given.preset}, "
+          f"n = {given.n}; allowed: {ALLOWED}")  # fmt: skip
     print(f"{'':20}{'first':>8}{'median':>8}{'worst':>8}  ms")
     medians = {}
     for name, part in PARTS.items():
         if given.only in name:
-            times = time_part(part(cohort), given.n)
+            times = time_part(part(cohort, given.preset), given.n)
             medians[name] = round(float(np.median(times)), 1)
             print(f"{name:20}{times[0]:8.0f}{medians[name]:8.0f}{max(times):8.0f}", flush=True)
     print(json.dumps(medians))
