@@ -20,6 +20,7 @@ from ecgkit.reports import (
     style,
     tables,
 )
+from ecgkit.reports.watermark import is_marked
 from ecgkit.types import LEADS, DataError, ECGRecord
 
 FS = 250
@@ -215,7 +216,8 @@ def test_kaplan_meier_plot_counts_those_at_risk():
     time = np.array([1.0, 2, 3, 4, 5, 6, 7, 8])
     groups, labels = np.arange(8) % 2 == 1, ["low", "high"]
     figure = curves.plot_kaplan_meier(time, time < 6, groups, labels, simulated=True, title="T")
-    assert "simulated" in figure.axes[0].get_title(loc="left")
+    assert "simulated" in figure.axes[0].get_title(loc="left") and is_marked(figure)
+    assert not is_marked(curves.plot_kaplan_meier(time, time < 6, groups, labels))
     counts = [t.get_text() for t in figure.axes[1].texts]
     assert counts[0] == "4" and "Number at risk" in figure.axes[1].get_title(loc="left")
     assert "low (n=4, 3 events)" in [t.get_text() for t in figure.axes[0].get_legend().texts]

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecgkit.reports import style
+from ecgkit.reports.watermark import watermark
 from ecgkit.types import DataError
 
 Z95 = 1.959964  # the 97.5th percentile of the standard normal distribution
@@ -165,7 +166,8 @@ def plot_kaplan_meier(
 ) -> Figure:
     """Survival by group with 95 % bands, ticks at censored times, the numbers at risk below.
 
-    `groups` (n,) holds 0, 1, ... (or booleans), `labels` one name per group.
+    `groups` (n,) holds 0, 1, ... (or booleans), `labels` one name per group. `simulated` outcomes
+    are marked in the title and across the figure.
     Raises DataError as `kaplan_meier` does.
     """
     time, event = np.asarray(time, dtype=float), np.asarray(event) == 1
@@ -186,7 +188,7 @@ def plot_kaplan_meier(
     ax.grid(axis="y")
     ax.legend(loc="lower left")
     _numbers_at_risk(below, ax, time, groups, kinds, names, xlabel)
-    return figure
+    return watermark(figure) if simulated else figure
 
 
 def _draw_survival(ax, table: pd.DataFrame, censored: np.ndarray, name: str, colour: str) -> None:
