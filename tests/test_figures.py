@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ecgkit import runs
+from ecgkit.config import StartConfig
 from ecgkit.data import doctor, sources
 from ecgkit.reports import (
     curves,
@@ -417,6 +419,17 @@ def test_a_large_picture_is_made_small_and_keeps_its_colours():
         buffer, io.BytesIO(small)))  # fmt: skip
     assert len(small) < len(buffer.getvalue()) / 2 and before.shape == after.shape
     assert np.abs(before - after).max() <= 16
+
+
+def test_a_saved_figure_is_not_drawn_a_second_time(tmp_path):
+    """The notebook shows the picture that the run folder holds."""
+    config = StartConfig.from_params({"preset": "tiny", "out": str(tmp_path)})
+    run = runs.Run("00_start_here", config)
+    figure, axes = style.new_figure()
+    axes.plot([0, 1])
+    run.figure(figure, "line", "A line")
+    saved = (run.figures / "line.png").read_bytes()
+    assert len(saved) < style.PALETTE_FROM and style.small_png(figure) == saved
 
 
 def test_map_has_every_notebook_and_no_box_touches_another():

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ecgkit.features.rhythm import find_beats, heart_rate, median_beats, rr_spread
+from ecgkit.features.rhythm import Beats, find_beats, heart_rate, median_beats, rr_spread
 from ecgkit.types import LEADS
 
 BEFORE_S, AFTER_S = 0.3, 0.6
@@ -24,14 +24,14 @@ NEXT_P_S = 0.2  # how long before the next R its P wave may begin
 COLUMNS = ("heart_rate", "rr_ms", "rr_spread", "qrs_ms", "qt_ms", "axis_deg", "sokolow_mv")
 
 
-def measure(signal: np.ndarray, fs: float) -> pd.DataFrame:
+def measure(signal: np.ndarray, fs: float, beats: Beats | None = None) -> pd.DataFrame:
     """(B, 12, T) mV in the order of LEADS -> COLUMNS, one row a record; NaN where nothing is found.
 
     heart_rate per minute, rr_ms, rr_spread (standard deviation of RR over its mean), qrs_ms, qt_ms,
     axis_deg of the QRS in the frontal plane (-180 to 180), sokolow_mv (S in V1 + the larger R of V5
-    and V6).
+    and V6). `beats`: those of `signal`, where they are known already.
     """
-    beats = find_beats(signal, fs)
+    beats = beats or find_beats(signal, fs)
     beat = median_beats(signal, beats, BEFORE_S, AFTER_S)  # (B, 12, L)
     rate = heart_rate(beats)
     rows = [_of_beat(one, fs, 60 / per_minute) for one, per_minute in zip(beat, rate)]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecgkit.features.measures import _qrs
-from ecgkit.features.rhythm import find_beats, heart_rate, median_beats
+from ecgkit.features.rhythm import Beats, find_beats, heart_rate, median_beats
 
 BEFORE_S, AFTER_S, LEVEL_S = 0.40, 0.20, 0.02
 LONGEST_S, SHORTEST_S = 0.34, 0.04  # from P wave to QRS
@@ -25,9 +25,9 @@ LONGEST_SHARE = 0.45  # of the time from beat to beat: earlier lies the T wave
 LEAST_BUMP_MV = 0.08  # over all leads
 
 
-def pr_interval(signal: np.ndarray, fs: float) -> np.ndarray:
-    """(B, 12, T) mV -> (B,) milliseconds from P onset to QRS onset."""
-    beats = find_beats(signal, fs)
+def pr_interval(signal: np.ndarray, fs: float, beats: Beats | None = None) -> np.ndarray:
+    """(B, 12, T) mV -> (B,) milliseconds from P onset to QRS onset; `beats` as in `measure`."""
+    beats = beats or find_beats(signal, fs)
     beat = median_beats(signal, beats, BEFORE_S, AFTER_S)
     rr = 60 / heart_rate(beats)
     return np.array([_of_beat(one, fs, seconds) for one, seconds in zip(beat, rr)], dtype=float)

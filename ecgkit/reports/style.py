@@ -136,10 +136,14 @@ def _teach_notebook() -> None:
 
 def small_png(figure: Figure) -> bytes:
     """The figure as a notebook keeps it. A large picture, such as a page of ECG paper, gets a
-    palette of 256 colours, which makes it three times smaller.
+    palette of 256 colours, which makes it three times smaller. One that `runs.Run.figure` has saved
+    is not drawn again.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
+    if saved := getattr(figure, "drawn_png", b""):
+        buffer.write(saved)
+    else:
+        figure.savefig(buffer, format="png", bbox_inches="tight")
     if buffer.tell() < PALETTE_FROM:
         return buffer.getvalue()
     whole = Image.open(buffer).convert("RGB")

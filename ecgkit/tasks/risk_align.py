@@ -179,22 +179,25 @@ def _pair_batches(study: Study):
 
 
 def realign(
-    study: Study, aligned: AlignmentModel, kind: str, folder: str | Path, n_steps: int = 200
-) -> Projectors:
+    study: Study, aligned: AlignmentModel, kind: str, folder: str | Path, n_steps: int = 200,
+    codes: torch.Tensor | None = None,
+) -> Projectors:  # fmt: skip
     """New projectors on the frozen codes of `aligned`, trained by the rule `kind` alone.
 
-    Cheap (no ECG passes the encoder again), so two rules can be compared on the same codes.
+    Cheap, so two rules can be compared on the same codes: `codes` (n, Z) of all patients, from
+    `encode`, where they are known already.
     """
-    return realigned(study, aligned, kind, folder, n_steps)[0]
+    return realigned(study, aligned, kind, folder, n_steps, codes)[0]
 
 
 def realigned(
-    study: Study, aligned: AlignmentModel, kind: str, folder: str | Path, n_steps: int = 200
-) -> tuple[Projectors, TrainLog]:
+    study: Study, aligned: AlignmentModel, kind: str, folder: str | Path, n_steps: int = 200,
+    codes: torch.Tensor | None = None,
+) -> tuple[Projectors, TrainLog]:  # fmt: skip
     """`realign` with its log, which holds the collapse monitors of the rule."""
     c = study.config
     torch.manual_seed(c.seed)
-    z = encode(aligned.autoencoder, study.x)
+    z = encode(aligned.autoencoder, study.x) if codes is None else codes
     model = Projectors(z.shape[1], study.text.shape[1], kind == "frozen_text")
     model.centre(study.text[study.train])
 

@@ -19,6 +19,7 @@ from ecgkit.data.outcomes import ecg_factors
 from ecgkit.data.outcomes_factors import male
 from ecgkit.features.measures import measure
 from ecgkit.features.pr_interval import pr_interval
+from ecgkit.features.rhythm import find_beats
 
 CHUNK = 256
 MEASURED = ("heart_rate", "rr_spread", "pr_ms", "qrs_ms", "qtc_ms", "axis_cos", "axis_sin",
@@ -66,10 +67,11 @@ def measured_covariates(cohort, rows: np.ndarray) -> pd.DataFrame:
 
 
 def _measured(signal: np.ndarray, fs: float) -> pd.DataFrame:
-    found = measure(signal, fs)
+    beats = find_beats(signal, fs)
+    found = measure(signal, fs, beats)
     axis = np.radians(found["axis_deg"])
     return found.assign(
-        pr_ms=pr_interval(signal, fs),
+        pr_ms=pr_interval(signal, fs, beats),
         qtc_ms=found["qt_ms"] / np.cbrt(found["rr_ms"] / 1000),
         axis_cos=np.cos(axis), axis_sin=np.sin(axis),
     )[list(MEASURED)]  # fmt: skip
