@@ -123,7 +123,8 @@ def ask(cohort, preset: str) -> Changes:
     encoder = EsiConfig.from_params({"preset": preset}).encoder
     save_encoder(encoder_for(encoder), folder / "encoder", fs=100, input="esi_preprocess")
     features = ecg_features.encoder_features(load_encoder(folder / "encoder"), cohort, device="cpu")
-    mapper = build_mapper("attention", features.shape[1], reader.width, 4, 4).eval()
+    mapper = build_mapper("attention", features.shape[1], reader.width, config.n_prefix,
+                          config.mapper_heads).eval()  # fmt: skip
     save_fewshot(folder / "ask", mapper, reader, features, questions, cohort, config,
                  folder / "encoder")  # fmt: skip
     answerer = load_fewshot(folder / "ask")
@@ -144,7 +145,8 @@ def what_if(cohort, preset: str) -> Changes:
     codes = cohort.table["scp_codes"].iloc[outcomes.table["row"]]
     book = embed_reports(codes, cohort.statements, stand_in_embedder(16), "seed")
     study = risk.prepare(config, cohort, outcomes, book)
-    scorer = risk_files.scorer_of(risk.RiskModel(study.network, 16).eval(), study, cohort)
+    scorer = risk_files.scorer_of(risk.RiskModel(study.network, config.head_units).eval(), study,
+                                  cohort)  # fmt: skip
     rows = [int(row) for row in outcomes.table["row"]]
     widget = WhatIf(scorer, cohort, rows, lambda row: report_of(cohort, row))
     boxes = itertools.cycle(widget.silent.values())

@@ -53,6 +53,16 @@ def test_several_seeds_are_one_number(tmp_path):
     assert row["points"] == [f"no_cqa-seed_{seed}" for seed in (0, 1, 2)]
 
 
+def test_a_difference_of_numbers_without_interval_has_none(tmp_path):
+    sweep = write_sweep(tmp_path)
+    body = sweep / "mimic_only" / "05_esi_evaluation" / "metrics.json"
+    said = json.loads(body.read_text())
+    del said["metrics"]["linear_probe_macro_auc"]["low"]
+    body.write_text(json.dumps(said))
+    row = ablation_numbers.read_ablations(sweep)["metrics"]["mimic_only_minus_all_sources_probe"]
+    assert row["value"] == pytest.approx(-0.03) and row["low"] is None
+
+
 def test_what_never_ran_has_no_number(tmp_path):
     sweep = write_sweep(tmp_path, without=("mimic_only",))
     assert not [n for n in ablation_numbers.read_ablations(sweep)["metrics"] if "mimic" in n]
@@ -105,5 +115,10 @@ def test_bad_input_is_a_sentence(run, tmp_path, sweep, capsys):
     body.write_text(body.read_text().replace('"abc"', '"xyz"'))
     with pytest.raises(DataError, match="of 2 cohorts"):
         ablation_numbers.read_ablations(other)
+    mixed = shutil.copytree(sweep, tmp_path / "mixed")
+    config = mixed / "no_cqa" / "04_esi_pretraining" / "config.json"
+    config.write_text(config.read_text().replace('"demo"', '"tiny"'))
+    with pytest.raises(DataError, match="of the presets demo, tiny"):
+        ablation_numbers.read_ablations(mixed)
     assert cli.main(["report", "--check", str(run), "--sweep", str(sweep)]) == 2
     assert "give one of them" in capsys.readouterr().err

@@ -40,7 +40,8 @@ def write_ablations(run: Path, sweep: Path) -> Path:
 
 def read_ablations(sweep: Path) -> dict:
     """`metrics`: name -> value, low, high, n_seeds, points; `data` and `preset` that all points
-    share. Raises DataError as `write_ablations`, and where points are of different cohorts.
+    share. Raises DataError as `write_ablations`, and where points are of different cohorts or
+    presets.
     """
     study = study_of(read_points(sweep))
     groups = point_groups(study)
@@ -62,8 +63,7 @@ def read_ablations(sweep: Path) -> dict:
             f"{sweep} holds none of the published ablations; sweeps/esi_demo.yaml makes them "
             "(ecgkit run 04 05 --sweep sweeps/esi_demo.yaml)."
         )
-    return {"preset": study.points[0].config.get("preset", ""), "metrics": metrics,
-            "data": _data(study, sweep)}  # fmt: skip
+    return {"preset": _one_preset(study, sweep), "metrics": metrics, "data": _data(study, sweep)}
 
 
 def point_groups(study: Study) -> dict[str, list[SweepPoint]]:
@@ -105,11 +105,22 @@ def _row(found: Number, points: list[SweepPoint]) -> dict:
 
 
 def _difference(less: list[SweepPoint], more: list[SweepPoint], metric: str) -> dict:
-    """`less` minus `more`; its half interval is the root of both halves' summed squares."""
+    """`less` minus `more`; its half interval is the root of both halves' summed squares, NaN where
+    one of the two has none.
+    """
     one, other = number(less, metric), number(more, metric)
-    value, half = one.value - other.value, math.hypot(one.half, other.half)
+    value = one.value - other.value
+    half = math.hypot(one.high - one.low, other.high - other.low) / 2
     seeds = min(one.n_seeds, other.n_seeds)
     return _row(Number(value, value - half, value + half, seeds), [*less, *more])
+
+
+def _one_preset(study: Study, sweep: Path) -> str:
+    """Raises DataError where points are of several: none may be taken for another's size."""
+    found = {str(p.config.get("preset", "")) for p in study.points}
+    if len(found) > 1:
+        raise DataError(f"The points of {sweep} are of the presets {', '.join(sorted(found))}.")
+    return next(iter(found))
 
 
 def _data(study: Study, sweep: Path) -> dict:
